@@ -1,0 +1,74 @@
+# `make help` lists the targets. All of them work in .venv, which the first call sets up.
+
+VENV ?= .venv
+# Extra package index with CPU builds of torch (smaller downloads); empty: torch from the default index.
+TORCH_INDEX ?=
+# Arguments for `redone run`, for example ARGS="--nproc 2 parallel.tp=2".
+ARGS ?=
+
+PYTHON_CANDIDATES := $(if $(PYTHON),$(PYTHON),python3.11 python3.12 python3)
+PIP_INSTALL = $(VENV)/bin/python -m pip install --disable-pip-version-check --quiet
+TORCH_OPTION = $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
+# One thread a process: tests start several processes on few cores, and results stay the same on every machine.
+PYTEST = OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(VENV)/bin/python -m pytest
+
+# Prints the first Python that can make our environment, or says what is missing.
+define FIND_PYTHON
+for candidate in $(PYTHON_CANDIDATES); do \
+  if "$$candidate" -c 'import ensurepip, sys, venv; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' 2>/dev/null; \
+  then echo "$$candidate"; exit 0; fi; \
+done; \
+echo "error: none of '$(PYTHON_CANDIDATES)' is Python 3.11 or 3.12 with the venv module." >&2; \
+echo "Install one (on Debian or Ubuntu: python3.11 and python3.11-venv), or name it: make PYTHON=/path/to/python3.11 ..." >&2; \
+exit 1
+endef
+
+.DEFAULT_GOAL := help
+.PHONY: help install quickstart test test-full lint format lock clean
+
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install: $(VENV)/.installed  ## set up .venv from requirements/cpu.lock (quick when nothing changed)
+
+$(VENV)/.installed: requirements/cpu.lock setup.py pyproject.toml megatron_redone/version.py
+	@if [ ! -x $(VENV)/bin/python ]; then \
+	  python=$$($(FIND_PYTHON)) || exit 1; \
+	  echo "Making $(VENV) with $$python"; \
+	  "$$python" -m venv $(VENV); \
+	fi
+	@echo "Installing requirements/cpu.lock into $(VENV): a few minutes the first time"
+	@$(PIP_INSTALL) $(TORCH_OPTION) -r requirements/cpu.lock
+	@$(PIP_INSTALL) --no-deps --no-build-isolation --editable .
+	@touch $@
+
+quickstart: install  ## the whole recipe in small on the CPU, from raw text to a report
+	$(VENV)/bin/redone run examples/quickstart/recipe.yaml $(ARGS)
+
+test: lint  ## style, types and every test that is not slow
+	$(PYTEST) -m "not slow"
+
+test-full: lint  ## the same with the slow tests
+	$(PYTEST)
+
+lint: install  ## ruff check, ruff format --check, mypy
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+
+format: install  ## let ruff format and mend what it can
+	$(VENV)/bin/ruff format .
+	$(VENV)/bin/ruff check --fix .
+
+lock:  ## resolve the ranges of setup.py anew into requirements/cpu.lock
+	@python=$$($(FIND_PYTHON)) || exit 1; rm -rf .venv-lock; "$$python" -m venv .venv-lock
+	@.venv-lock/bin/python -m pip install --disable-pip-version-check --quiet $(TORCH_OPTION) --editable '.[dev]'
+	@{ sed -n '/^#/p' requirements/cpu.lock; \
+	  .venv-lock/bin/python -m pip freeze --all --exclude-editable --exclude pip --exclude wheel \
+	  | sed 's/^\(torch==[0-9.]*\)+.*/\1/'; } > .venv-lock/cpu.lock
+	@mv .venv-lock/cpu.lock requirements/cpu.lock; rm -rf .venv-lock
+	@echo "requirements/cpu.lock is new; run make test, then commit it"
+
+clean:  ## remove .venv, caches and build output; runs/ stays
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

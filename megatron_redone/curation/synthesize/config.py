@@ -1,0 +1,73 @@
+"""Settings of the quickstart data generator. Imports no torch."""
+
+from __future__ import annotations
+
+import difflib
+from typing import Annotated
+
+from pydantic import Field, field_validator
+
+from megatron_redone.config.base import StrictModel
+
+TASK_NAMES = (
+    "note_taxonomy_single",
+    "query_classification",
+    "query_intent",
+    "note_security",
+    "gender_sensitive_appeal",
+    "hashtag_single",
+    "hashtag_multiple",
+    "note_ner",
+    "highlight_words",
+    "query_note_relevance",
+    "question_document_match",
+    "query_note_retrieval",
+    "post_view_search",
+    "emotional_companion",
+    "note_translation_zh_en",
+    "note_translation_en_zh",
+    "arithmetic",
+)
+"""Every task that rows can be written for."""
+
+EvenCount = Annotated[int, Field(ge=0, multiple_of=2)]
+
+
+class RowsPerTask(StrictModel):
+    """Rows of each task in each split; even, because half are English and half Chinese."""
+
+    train: EvenCount = 360
+    validation: EvenCount = 40
+    diagnosis: EvenCount = 100
+    test: EvenCount = 100
+
+    def of(self, split: str) -> int:
+        """Rows of each task in `split`."""
+        return {
+            "train": self.train,
+            "validation": self.validation,
+            "diagnosis": self.diagnosis,
+            "test": self.test,
+        }[split]
+
+
+class SynthesizeConfig(StrictModel):
+    """What to write: tasks, rows of each in each split, general rows and documents of the pretraining corpus."""
+
+    seed: int = 0
+    tasks: tuple[str, ...] = Field(default=TASK_NAMES, min_length=1)
+    rows: RowsPerTask = RowsPerTask()
+    general_rows: EvenCount = 800
+    """Sums with rationale beyond the rows of the task `arithmetic`; of the train split, and different from its rows."""
+    corpus_documents: int = Field(default=12_000, ge=0)
+
+    @field_validator("tasks")
+    @classmethod
+    def _known_tasks(cls, tasks: tuple[str, ...]) -> tuple[str, ...]:
+        for name in tasks:
+            if name not in TASK_NAMES:
+                near = difflib.get_close_matches(name, TASK_NAMES, n=1, cutoff=0.0)[0]
+                raise ValueError(f"no rows can be synthesized for the task {name!r}; the nearest name is {near!r}")
+        if len(set(tasks)) < len(tasks):
+            raise ValueError("a task stands twice; name each once")
+        return tasks

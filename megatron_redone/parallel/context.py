@@ -1,0 +1,203 @@
+"""The parallel layout of a running job: groups, this rank's place, the device.
+
+`ParallelContext` is built once and passed on. Megatron's own `parallel_state` is initialised here and touched
+nowhere else.
+"""
+
+from __future__ import annotations
+
+import datetime
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+
+from megatron_redone.common.errors import ConfigError
+from megatron_redone.parallel.config import ParallelConfig
+from megatron_redone.parallel.platform import install_cpu_platform, on_cuda
+
+T = TypeVar("T")
+Group = Any
+
+
+@dataclass(frozen=True)
+class Axis:
+    """One axis of the layout as this rank sees it."""
+
+    size: int
+    rank: int
+    group: Group
+
+
+@dataclass(frozen=True)
+class ParallelContext:
+    """Axes, groups and device of this rank."""
+
+    config: ParallelConfig
+    rank: int
+    world_size: int
+    tp: Axis
+    pp: Axis
+    dp: Axis
+    ep: Axis
+    etp: Axis
+    device: torch.device
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this rank writes files and shows progress."""
+        return self.rank == 0
+
+    @property
+    def is_first_stage(self) -> bool:
+        """Whether this rank holds the embedding."""
+        return self.pp.rank == 0
+
+    @property
+    def is_last_stage(self) -> bool:
+        """Whether this rank holds the output layer."""
+        return self.pp.rank == self.pp.size - 1
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Data type of weights and activations."""
+        return torch.bfloat16 if self.config.precision == "bf16" else torch.float32
+
+    def barrier(self) -> None:
+        """Waits for all ranks."""
+        if self.world_size > 1:
+            dist.barrier()
+
+    def broadcast_object(self, value: T | None, source: int = 0) -> T:
+        """The object of rank `source` on every rank (trusted processes of this job only: it is pickled)."""
+        if self.world_size == 1:
+            assert value is not None
+            return value
+        box = [value]
+        dist.broadcast_object_list(box, src=source)
+        return box[0]  # type: ignore[return-value]
+
+    def on_main(self, action: Callable[[], T]) -> T:
+        """Runs `action` on rank 0 and gives its result, or its exception, to every rank."""
+        if self.world_size == 1:
+            return action()
+        outcome: tuple[str, Any] | None = None
+        if self.is_main:
+            try:
+                outcome = ("value", action())
+            except Exception as error:  # handed to all ranks, which raise it alike
+                outcome = ("error", error)
+        kind, value = self.broadcast_object(outcome)
+        if kind == "error":
+            raise value
+        return value  # type: ignore[no-any-return]
+
+    def gather_over_data_parallel(self, value: T) -> list[T]:
+        """The values of all data-parallel ranks in order, on every one of them."""
+        if self.dp.size == 1:
+            return [value]
+        values: list[Any] = [None] * self.dp.size
+        dist.all_gather_object(values, value, group=self.dp.group)
+        return values
+
+    def any_rank(self, flag: bool) -> bool:
+        """Whether the flag is set on at least one rank (all ranks call it)."""
+        if self.world_size == 1:
+            return flag
+        value = torch.tensor([int(flag)], device=self.device)
+        dist.all_reduce(value, op=dist.ReduceOp.MAX)
+        return bool(value.item())
+
+
+def build_context(
+    config: ParallelConfig,
+    *,
+    rank: int = 0,
+    world_size: int = 1,
+    local_rank: int = 0,
+    master_addr: str = "127.0.0.1",
+    master_port: int = 0,
+    store: dist.Store | None = None,
+    timeout_seconds: float = 600.0,
+) -> ParallelContext:
+    """Starts the process group (gloo on CPU, NCCL on CUDA) if there is none and lays the axes over it.
+
+    Args:
+        store: a rendezvous store to use; by default a TCP store at master_addr:master_port
+            (in one process a store in memory).
+    Raises:
+        ConfigError: the layout does not fit the world size.
+    """
+    problems = config.problems(world_size)
+    if problems:
+        raise ConfigError(problems)
+    install_cpu_platform()
+    if not dist.is_initialized():
+        _start_process_group(rank, world_size, local_rank, master_addr, master_port, store, timeout_seconds)
+    return _lay_axes(config, local_rank)
+
+
+def _start_process_group(
+    rank: int,
+    world_size: int,
+    local_rank: int,
+    master_addr: str,
+    master_port: int,
+    store: dist.Store | None,
+    timeout_seconds: float,
+) -> None:
+    timeout = datetime.timedelta(seconds=timeout_seconds)
+    if store is None:
+        store = (
+            dist.HashStore()
+            if world_size == 1
+            else dist.TCPStore(master_addr, master_port, world_size, rank == 0, timeout=timeout)
+        )
+    if on_cuda():
+        torch.cuda.set_device(local_rank)
+    dist.init_process_group(
+        "nccl" if on_cuda() else "gloo", store=store, rank=rank, world_size=world_size, timeout=timeout
+    )
+
+
+def _lay_axes(config: ParallelConfig, local_rank: int) -> ParallelContext:
+    with warnings.catch_warnings():  # missing optional packages (Transformer Engine, Apex) are a supported case
+        warnings.simplefilter("ignore")
+        from megatron.core import parallel_state
+        from megatron.core.tensor_parallel import model_parallel_cuda_manual_seed
+
+    parallel_state.destroy_model_parallel()
+    parallel_state.initialize_model_parallel(
+        config.tp,
+        config.pp,
+        expert_model_parallel_size=config.ep,
+        expert_tensor_parallel_size=config.etp,
+    )
+    model_parallel_cuda_manual_seed(0, force_reset_rng=True)  # dropout is 0: the tracker only has to exist
+
+    def axis(group: Group) -> Axis:
+        return Axis(dist.get_world_size(group), dist.get_rank(group), group)
+
+    return ParallelContext(
+        config=config,
+        rank=dist.get_rank(),
+        world_size=dist.get_world_size(),
+        tp=axis(parallel_state.get_tensor_model_parallel_group()),
+        pp=axis(parallel_state.get_pipeline_model_parallel_group()),
+        dp=axis(parallel_state.get_data_parallel_group()),
+        ep=axis(parallel_state.get_expert_model_parallel_group()),
+        etp=axis(parallel_state.get_expert_tensor_parallel_group()),
+        device=torch.device("cuda", local_rank) if on_cuda() else torch.device("cpu"),
+    )
+
+
+def shutdown() -> None:
+    """Ends Megatron's state and the process group."""
+    from megatron.core import parallel_state
+
+    parallel_state.destroy_model_parallel()
+    if dist.is_initialized():
+        dist.destroy_process_group()

@@ -1,0 +1,115 @@
+"""What stands in for CUDA when Megatron-core 0.16 runs on CPU and gloo.
+
+Megatron-core asks `torch.cuda` for a device, streams and random states without looking whether there is one.
+`install_cpu_platform` replaces exactly these places, each named below with its reason. It is called when a
+CPU `ParallelContext` is built, does nothing where CUDA exists, and is the only module that replaces anything.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import time
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+_INSTALLED = False
+
+
+def on_cuda() -> bool:
+    """Whether this machine runs the CUDA path."""
+    return torch.cuda.is_available()
+
+
+class _NullStream:
+    """Stands for torch.cuda.Stream and torch.cuda.Event: on CPU everything is already in order."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self._recorded = 0.0
+
+    def __getattr__(self, name: str) -> Callable[..., _NullStream]:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return lambda *args, **kwargs: self
+
+    def record(self, *args: Any) -> None:
+        self._recorded = time.perf_counter()
+
+    def elapsed_time(self, end: _NullStream) -> float:
+        """Milliseconds between two recorded events."""
+        return (end._recorded - self._recorded) * 1e3
+
+
+def _on_cpu_instead(create: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
+    """A tensor factory that reads device="cuda" as the CPU."""
+
+    @functools.wraps(create)
+    def on_cpu(*args: Any, **kwargs: Any) -> torch.Tensor:
+        if str(kwargs.get("device", "")).startswith("cuda"):
+            kwargs["device"] = "cpu"
+        return create(*args, **kwargs)
+
+    return on_cpu
+
+
+def install_cpu_platform() -> None:
+    """Installs the substitutions once per process; a no-op where CUDA exists."""
+    global _INSTALLED
+    if _INSTALLED or on_cuda():
+        return
+    _INSTALLED = True
+    _substitute_device_and_streams()
+    _substitute_random_states()
+    _substitute_tensor_types()
+    with warnings.catch_warnings():  # Megatron-core warns of each optional package that it does not find
+        warnings.simplefilter("ignore")
+        _substitute_in_megatron()
+
+
+def _substitute_device_and_streams() -> None:
+    cuda: Any = torch.cuda
+    null = _NullStream()
+    cuda.current_device = lambda: torch.device("cpu")  # device of buffers in DDP, rotary embedding, pipeline
+    cuda.synchronize = lambda *args, **kwargs: None  # checkpoints and pipeline point-to-point
+    cuda.Stream = cuda.Event = _NullStream  # MoE all-to-all
+    cuda.current_stream = cuda.default_stream = lambda *args: null  # MoE dispatcher, overlap of gradients
+    cuda.stream = lambda stream: contextlib.nullcontext()  # the same
+    for name in ("tensor", "zeros", "ones"):  # device="cuda" literals in optimizer, router and checkpointing
+        setattr(torch, name, _on_cpu_instead(getattr(torch, name)))
+    torch.Tensor.cuda = lambda self, *args, **kwargs: self  # type: ignore[method-assign,assignment]
+
+
+def _substitute_random_states() -> None:
+    cuda: Any = torch.cuda
+    get_state = lambda *args, **kwargs: torch.get_rng_state()  # noqa: E731
+    cuda.get_rng_state = cuda.random.get_rng_state = get_state  # the tensor-parallel random state tracker
+    cuda.manual_seed = torch.manual_seed  # the same
+
+
+def _substitute_tensor_types() -> None:
+    real_type = torch.Tensor.type
+
+    def cuda_like_type(self: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+        if args or kwargs:
+            return real_type(self, *args, **kwargs)
+        return real_type(self).replace("torch.", "torch.cuda.")
+
+    torch.Tensor.type = cuda_like_type  # type: ignore[method-assign,assignment]  # optimizers compare type names
+
+
+def _substitute_in_megatron() -> None:
+    import megatron.core.tensor_parallel.random as random_states
+    import megatron.core.transformer.moe.moe_utils as moe_utils
+    import megatron.core.transformer.moe.token_dispatcher as dispatcher
+
+    random_states._set_cuda_rng_state = lambda state, *args, **kwargs: torch.set_rng_state(state)
+    if not hasattr(moe_utils, "te_general_gemm"):
+        moe_utils.te_general_gemm = None  # 0.16.1 reads the name although Transformer Engine is absent
+    dispatcher.maybe_move_tensor_to_cpu = (  # split sizes as numpy, without a device-to-host stream
+        lambda tensor, as_numpy=False, record_stream=False: (
+            tensor.numpy() if as_numpy and torch.is_tensor(tensor) else tensor
+        )
+    )

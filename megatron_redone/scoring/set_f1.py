@@ -1,0 +1,94 @@
+"""F1 over sets of texts, and F1 over levels.
+
+Both follow the usual definitions; how SNS-Bench's own scorer departs from them is that benchmark's business.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from megatron_redone.scoring.base import UNREADABLE, Score, mean_value, paired, total
+from megatron_redone.scoring.normalise import tidy
+
+
+@dataclass(frozen=True)
+class SetF1:
+    """F1 of the predicted set against the gold set, case-sensitive, after `normalise.tidy`.
+
+    Item value: 2 * hits / (predicted + gold). Aggregate: micro-F1, the same formula over sums. An empty set counts as
+    the set of one empty item, so that agreeing on "nothing" is one hit, and answering to nothing (or nothing to
+    something) is a miss on both sides. An unreadable answer predicts no item: all gold items are missed.
+    """
+
+    name: str = "set_f1"
+
+    def score(self, predictions: Sequence[Iterable[str] | None], references: Sequence[Any]) -> list[Score]:
+        """One score per pair of text collections; statistics: `hits`, `predicted`, `gold` (numbers of items)."""
+        return [_score_sets(prediction, reference) for prediction, reference in paired(predictions, references)]
+
+    def aggregate(self, scores: Sequence[Score]) -> float:
+        """Micro-F1 = 2 * sum(hits) / (sum(predicted) + sum(gold))."""
+        size = total(scores, "predicted") + total(scores, "gold")
+        return 2.0 * total(scores, "hits") / size if size else 0.0
+
+
+def _as_set(items: Iterable[str]) -> frozenset[str]:
+    return frozenset(tidy(item) for item in items) or frozenset({""})
+
+
+def _score_sets(prediction: Iterable[str] | None, reference: Iterable[str]) -> Score:
+    gold = _as_set(reference)
+    if prediction is None:
+        statistics = {"hits": 0.0, "predicted": 0.0, "gold": float(len(gold))}
+        return Score(0.0, parsed=False, statistics=statistics, reason=UNREADABLE)
+    predicted = _as_set(prediction)
+    hits = len(predicted & gold)
+    statistics = {"hits": float(hits), "predicted": float(len(predicted)), "gold": float(len(gold))}
+    return Score(2.0 * hits / (len(predicted) + len(gold)), parsed=True, statistics=statistics)
+
+
+@dataclass(frozen=True)
+class LevelF1:
+    """Grades of an ordered scale, such as relevance -1..3.
+
+    Item value (the reward): 1 where the level is the gold level, else 0; a near miss earns nothing, because the
+    benchmark gives nothing for it. The mean of the item values is `accuracy`. Aggregate: the mean of the F1 of each
+    level (macro-F1) over the levels that occur as gold or as prediction among the items; an unreadable answer is a
+    miss of its gold level.
+    """
+
+    levels: tuple[int, ...]
+    name: str = "level_f1"
+
+    def score(self, predictions: Sequence[int | None], references: Sequence[int]) -> list[Score]:
+        """One score per pair of levels; statistics: `gold_L`, `predicted_L`, `hits_L` of the levels touched."""
+        return [_score_level(prediction, reference) for prediction, reference in paired(predictions, references)]
+
+    def aggregate(self, scores: Sequence[Score]) -> float:
+        """Macro-F1 over the levels that occur."""
+        values = [value for value in self.per_level(scores).values() if value is not None]
+        return sum(values) / len(values) if values else 0.0
+
+    def per_level(self, scores: Sequence[Score]) -> dict[int, float | None]:
+        """F1 of each level; None for a level that neither gold nor a prediction names."""
+        return {level: self._level_f1(scores, level) for level in self.levels}
+
+    def accuracy(self, scores: Sequence[Score]) -> float:
+        """The mean of the item values: the share of items whose level is right."""
+        return mean_value(scores)
+
+    def _level_f1(self, scores: Sequence[Score], level: int) -> float | None:
+        size = total(scores, f"predicted_{level}") + total(scores, f"gold_{level}")
+        return 2.0 * total(scores, f"hits_{level}") / size if size else None
+
+
+def _score_level(prediction: int | None, reference: int) -> Score:
+    statistics = {f"gold_{reference}": 1.0}
+    if prediction is None:
+        return Score(0.0, parsed=False, statistics=statistics, reason=UNREADABLE)
+    statistics[f"predicted_{prediction}"] = 1.0
+    if prediction == reference:
+        statistics[f"hits_{reference}"] = 1.0
+    return Score(float(prediction == reference), parsed=True, statistics=statistics)

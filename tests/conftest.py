@@ -1,0 +1,39 @@
+"""Every test runs with one thread a process, without torch's compiler, and from the same seeds."""
+
+from __future__ import annotations
+
+import os
+import random
+import sys
+
+# Before torch is imported: it reads these once. Child processes of tests inherit them.
+os.environ.update(OMP_NUM_THREADS="1", MKL_NUM_THREADS="1", TORCHDYNAMO_DISABLE="1")
+# Tells the command line that the environment stands: it must not start the test process anew.
+os.environ["REDONE_SETTINGS"] = "OMP_NUM_THREADS,MKL_NUM_THREADS,TORCHDYNAMO_DISABLE"
+# A test never asks a hub.
+os.environ.update(HF_HUB_OFFLINE="1", TOKENIZERS_PARALLELISM="false")
+
+import numpy as np
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def fixed_seeds() -> None:
+    """Seeds every generator a test might draw from by accident; tests that draw on purpose seed their own."""
+    random.seed(0)
+    np.random.seed(0)
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        torch.manual_seed(0)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skips tests marked `gpu` where there is no CUDA device."""
+    marked = [item for item in items if item.get_closest_marker("gpu")]
+    if not marked:
+        return
+    import torch
+
+    if not torch.cuda.is_available():
+        for item in marked:
+            item.add_marker(pytest.mark.skip(reason="no CUDA device"))
