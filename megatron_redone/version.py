@@ -1,3 +1,3 @@
-"""The version of the package; setup.py reads it from here."""
+"""The version, in one place (setup.py reads it without importing the package)."""
 
 __version__ = "0.1.0"

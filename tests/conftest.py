@@ -9,12 +9,17 @@ import sys
 # Before torch is imported: it reads these once. Child processes of tests inherit them.
 os.environ.update(OMP_NUM_THREADS="1", MKL_NUM_THREADS="1", TORCHDYNAMO_DISABLE="1")
 # Tells the command line that the environment stands: it must not start the test process anew.
-os.environ["REDONE_SETTINGS"] = "OMP_NUM_THREADS,MKL_NUM_THREADS,TORCHDYNAMO_DISABLE"
+os.environ["REDONE_SETTINGS"] = "TORCHDYNAMO_DISABLE"
 # A test never asks a hub.
 os.environ.update(HF_HUB_OFFLINE="1", TOKENIZERS_PARALLELISM="false")
 
 import numpy as np
 import pytest
+from hypothesis import settings
+
+# The same examples in every run, and no time limit for one of them: the machine may be busy.
+settings.register_profile("project", derandomize=True, deadline=None)
+settings.load_profile("project")
 
 
 @pytest.fixture(autouse=True)

@@ -48,22 +48,20 @@ def explain(
     places = [(_find_place(model_class, data, error, source), error) for error in errors]
     problems: list[str] = []
     for place, error in places:
-        if place.in_union and any(_is_below(other.path, place.path) for other, _ in places):
-            continue  # the value has the shape of another of the types, whose problems are reported
-        if place.in_union:
-            same = [other for found, other in places if found.in_union and found.path == place.path]
-            if error is not same[0]:
-                continue
-            problems.append(
-                _sentence(place, " or ".join(_rule_of(other) for other in same), _remedy_of(place, error))
-            )
-        else:
-            problems.extend(_describe(place, error, data, source))
+        if not place.in_union or error["type"] == "value_error":
+            problems.extend(_describe(place, error))
+        elif not any(_shape_fits(place, other, found) for other, found in places):
+            same = [found for other, found in places if other.in_union and other.path == place.path]
+            if error is same[0]:
+                rule = "must be " + " or ".join(_rule_of(found).removeprefix("must be ") for found in same)
+                problems.append(_sentence(place, rule, _remedy_of(place, error)))
     return sorted(problems, key=_line_order)
 
 
-def _is_below(path: tuple[str | int, ...], section: tuple[str | int, ...]) -> bool:
-    return len(path) > len(section) and path[: len(section)] == section
+def _shape_fits(place: _Place, other: _Place, error: ErrorDetails) -> bool:
+    """Whether `other` shows that the value has the shape of one of its types, whose problems are reported."""
+    deeper = len(other.path) > len(place.path) and other.path[: len(place.path)] == place.path
+    return deeper or (other.path == place.path and error["type"] == "value_error")
 
 
 def _line_order(problem: str) -> tuple[str, int]:
@@ -139,7 +137,7 @@ def _element_of(annotation: Any, part: str | int) -> Any:
     return arguments[0]
 
 
-def _describe(place: _Place, error: ErrorDetails, data: Mapping[str, Any], source: str) -> list[str]:
+def _describe(place: _Place, error: ErrorDetails) -> list[str]:
     """The sentences for one error; a section that breaks several rules gives several."""
     kind, context = error["type"], error.get("ctx", {})
     if kind == "missing":

@@ -69,7 +69,8 @@ class _Loader(yaml.SafeLoader):
         for key_node, _ in node.value:
             key, line = key_text(key_node), key_node.start_mark.line + 1
             if key in first_lines:
-                problem = f"the key {key!r} stands twice (first in line {first_lines[key]}); keep one"
+                first = f" (first in line {first_lines[key]})" if self.counts_lines else ""
+                problem = f"the key {key!r} stands twice{first}; keep one"
                 raise yaml.constructor.ConstructorError(None, None, problem, key_node.start_mark)
             first_lines[key] = line
 
@@ -112,7 +113,13 @@ def read_document(text: str, origin: str, counts_lines: bool = True) -> Any:
     Raises:
         ConfigError: not YAML, or a key stands twice; names file, line and column.
     """
-    loader = _Loader(text)
+    try:
+        loader = _Loader(text)
+    except yaml.reader.ReaderError as error:
+        where = f"{origin}:{text.count(chr(10), 0, error.position) + 1}" if counts_lines else origin
+        raise ConfigError(
+            [f"{where}: the character U+{error.character:04X} cannot stand in YAML; remove it"]
+        ) from error
     loader.origin, loader.counts_lines = origin, counts_lines
     try:
         return loader.get_single_data()
@@ -120,8 +127,6 @@ def read_document(text: str, origin: str, counts_lines: bool = True) -> Any:
         mark = error.problem_mark or error.context_mark
         where = f"{origin}:{mark.line + 1}:{mark.column + 1}" if mark and counts_lines else origin
         raise ConfigError([f"{where}: not valid YAML: {error.problem or error.context}"]) from error
-    except yaml.YAMLError as error:
-        raise ConfigError([f"{origin}: not valid YAML: {str(error).splitlines()[0]}"]) from error
     except RecursionError as error:
         raise ConfigError([f"{origin}: nested too deeply; a configuration has a few levels"]) from error
     finally:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -20,8 +20,8 @@ __all__ = ["Document", "PackedBatch", "assign_documents"]
 class PackedBatch:
     """Packed documents in the "thd" layout: no dense mask, T tokens in all, n documents with the padding.
 
-    Entry t of `labels`, `loss_weights` and `signals` is about ONE token, the one that follows t inside t's document.
-    The last token of a document has no such token: label 0, weight 0, signals 0.
+    Entry t of `labels`, `loss_weights` and `signals` is about ONE token, the one that follows t inside t's
+    document. The last token of a document has no such token: label 0, weight 0, signals 0.
 
     Attributes:
         tokens: [T] int64, what the model reads.
@@ -54,10 +54,11 @@ class PackedBatch:
 
         Args:
             documents: in the order they are to stand. None at all gives a filler: only padding, no weight.
-            pad_to_multiple_of: T is rounded up to a multiple of it by one trailing document of `pad_id` with no weight.
+            pad_to_multiple_of: T is rounded up to a multiple of it by one trailing document of `pad_id` with
+                no weight.
             pad_id: token of the padding.
-            signal_names: the signals the batch has to hold; default those of the documents. Needed for a filler,
-                which has to look like the micro-batches of the other replicas.
+            signal_names: the signals the batch has to hold; default those of the documents. Needed for a
+                filler, which has to look like the micro-batches of the other replicas.
 
         Raises:
             ValueError: documents of one batch that carry different signals.
@@ -67,37 +68,29 @@ class PackedBatch:
         for document in documents:
             if sorted(document.signals) != sorted(signal_names):
                 raise ValueError(
-                    f"document {document.sample_id!r} carries the signals {sorted(document.signals)}, the batch "
-                    f"{sorted(signal_names)}; all documents of a batch need the same ones"
+                    f"document {document.sample_id!r} carries the signals {sorted(document.signals)}, the "
+                    f"batch {sorted(signal_names)}; all documents of a batch need the same ones"
                 )
         lengths = [len(document) for document in documents]
         padding = -sum(lengths) % pad_to_multiple_of if documents else pad_to_multiple_of
-        all_lengths = lengths + [padding] * (padding > 0)
-        ends = np.cumsum([0, *all_lengths])
-
-        def joined(values: Callable[[Document], Sequence[float]], fill: float, dtype: npt.DTypeLike) -> Tensor:
-            rows = [np.asarray(values(document), dtype=dtype) for document in documents]
-            return torch.from_numpy(np.concatenate([*rows, np.full(padding, fill, dtype=dtype)]))
-
-        def of_label(values: Callable[[Document], Sequence[float]], dtype: npt.DTypeLike) -> Tensor:
-            shifted = torch.roll(joined(values, 0, dtype), -1)
-            shifted[torch.from_numpy(ends[1:] - 1)] = 0
-            return shifted
-
+        if padding:
+            lengths.append(padding)
+        ends = np.cumsum([0, *lengths])
+        token_ids = _joined([document.token_ids for document in documents], padding, pad_id, np.int64)
+        loss_mask = _joined([document.loss_mask for document in documents], padding, 0, np.float32)
         signals = {
-            name: of_label(lambda document, name=name: document.signals[name], np.float32)  # type: ignore[misc]
+            name: _joined([document.signals[name] for document in documents], padding, 0, np.float32)
             for name in signal_names
         }
-        starts = np.repeat(ends[:-1], all_lengths)
         return cls(
-            tokens=joined(lambda document: document.token_ids, pad_id, np.int64),
-            labels=of_label(lambda document: document.token_ids, np.int64),
-            loss_weights=of_label(lambda document: document.loss_mask, np.float32),
-            positions=torch.from_numpy(np.arange(ends[-1]) - starts),
+            tokens=torch.from_numpy(token_ids),
+            labels=_of_next_token(token_ids, ends),
+            loss_weights=_of_next_token(loss_mask, ends),
+            positions=torch.from_numpy(np.arange(ends[-1]) - np.repeat(ends[:-1], lengths)),
             cu_seqlens=torch.from_numpy(ends.astype(np.int32)),
-            signals=signals,
+            signals={name: _of_next_token(values, ends) for name, values in signals.items()},
             sample_ids=[document.sample_id for document in documents],
-            _max_seqlen=max(all_lengths),
+            _max_seqlen=max(lengths),
         )
 
     @property
@@ -128,3 +121,18 @@ class PackedBatch:
             cu_seqlens=self.cu_seqlens.to(device),
             signals={name: signal.to(device) for name, signal in self.signals.items()},
         )
+
+
+def _joined(
+    rows: Sequence[Sequence[float]], padding: int, fill: int, dtype: npt.DTypeLike
+) -> npt.NDArray[np.generic]:
+    """[T]: the documents' values end to end, then the padding's."""
+    arrays = [np.asarray(row, dtype=dtype) for row in rows]
+    return np.concatenate([*arrays, np.full(padding, fill, dtype=dtype)])
+
+
+def _of_next_token(values: npt.NDArray[np.generic], ends: npt.NDArray[np.int64]) -> Tensor:
+    """[T]: at t the value of t + 1, and 0 at the last token of each document."""
+    shifted = np.roll(values, -1)
+    shifted[ends[1:] - 1] = 0
+    return torch.from_numpy(shifted)

@@ -14,10 +14,10 @@ def assign_documents(
 ) -> list[list[list[int]]]:
     """Spreads the documents of one optimizer step over data-parallel replicas and micro-batches.
 
-    Every replica gets the same number of micro-batches, since a pipeline schedule and the gradient reduction run in
-    step on all of them; tokens are balanced first over replicas, then over the micro-batches of each. The result is a
-    pure function of the arguments. Since the engine divides each loss term by its global number of units, the
-    assignment does not change the loss.
+    Every replica gets the same number of micro-batches, since a pipeline schedule and the gradient reduction
+    run in step on all of them; tokens are balanced first over replicas, then over the micro-batches of each.
+    The result is a pure function of the arguments. Since the engine divides each loss term by its global
+    number of units, the assignment does not change the loss.
 
     Args:
         lengths: tokens of each document.
@@ -25,9 +25,9 @@ def assign_documents(
         max_tokens_per_microbatch: no micro-batch holds more.
 
     Returns:
-        result[replica][microbatch] is a list of indices into `lengths`. Every index stands exactly once. A list may
-        be empty where there are too few documents: `PackedBatch.from_documents([], ...)` makes a zero-weight filler
-        of it.
+        result[replica][microbatch] is a list of indices into `lengths`. Every index stands exactly once. A
+        list may be empty where there are too few documents: `PackedBatch.from_documents([], ...)` makes a
+        zero-weight filler of it.
 
     Raises:
         DataError: a document longer than a micro-batch.
@@ -70,7 +70,8 @@ def _pack(share: Sequence[int], lengths: Sequence[int], max_tokens: int) -> list
 def _level(
     share: Sequence[int], bins: list[list[int]], lengths: Sequence[int], num_bins: int, max_tokens: int
 ) -> list[list[int]]:
-    """The share in `num_bins` micro-batches of even size, or as packed plus empty ones where evenness overflows."""
+    """The share in `num_bins` micro-batches of even size, or as packed plus empty ones where evenness
+    overflows."""
     even = _spread(share, lengths, num_bins)
     if all(sum(lengths[index] for index in members) <= max_tokens for members in even):
         return even

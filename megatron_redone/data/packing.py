@@ -1,7 +1,7 @@
 """Packing: documents of many lengths into bins of one size, by best fit with the longest first.
 
-Documents in a bin do not see each other (see `PackedBatch`), so packing changes speed and never the maths. Best fit
-decreasing follows Johnson, "Near-optimal bin packing algorithms" (1973).
+Documents in a bin do not see each other (see `PackedBatch`), so packing changes speed and never the maths.
+Best fit decreasing follows Johnson, "Near-optimal bin packing algorithms" (1973).
 """
 
 from __future__ import annotations
@@ -42,8 +42,9 @@ def pack_documents(
 ) -> tuple[list[list[Document]], PackingReport]:
     """Packs documents into bins of at most `max_tokens` tokens.
 
-    The result depends on the documents, their sample ids and the seed, not on the order they come in (as long as
-    sample ids are unique): equal lengths are ordered by a hash of (seed, sample id), and the bins are then shuffled.
+    The result depends on the documents, their sample ids and the seed, not on the order they come in (as
+    long as sample ids are unique): equal lengths are ordered by a hash of (seed, sample id), and the bins
+    are then shuffled.
 
     Args:
         documents: what to pack; each goes into exactly one bin unless it is dropped.
@@ -62,7 +63,7 @@ def pack_documents(
         kept = [document.truncated(max_tokens) for document in documents]
     if not kept:
         raise DataError(
-            f"nothing to pack: {len(documents)} documents, {long} of them longer than max_tokens={max_tokens}; "
+            f"nothing to pack: {len(documents)} documents, {long} of them over max_tokens={max_tokens}; "
             'raise max_tokens or choose the policy "truncate"'
         )
     kept.sort(key=lambda document: (-len(document), derive_seed(seed, "pack", document.sample_id)))
@@ -81,7 +82,8 @@ def pack_documents(
 def best_fit_bins(lengths: Sequence[int], max_tokens: int) -> list[list[int]]:
     """Bins of indices into `lengths`, which come longest first; each goes where it leaves the least room.
 
-    Among bins with equal room the one opened last is taken. O(n log n + n * distinct rooms) in the worst case.
+    Among bins with equal room the one opened last is taken. O(n log n + n * distinct rooms) in the worst
+    case.
 
     Raises:
         ValueError: a length outside 1..max_tokens.
@@ -91,7 +93,9 @@ def best_fit_bins(lengths: Sequence[int], max_tokens: int) -> list[list[int]]:
     rooms: list[int] = []  # the keys of with_room, ascending
     for index, length in enumerate(lengths):
         if not 1 <= length <= max_tokens:
-            raise ValueError(f"a length of {length} tokens does not fit a bin of {max_tokens}; drop or truncate it")
+            raise ValueError(
+                f"a length of {length} tokens does not fit a bin of {max_tokens}; drop or truncate it"
+            )
         place = bisect_left(rooms, length)
         if place == len(rooms):
             room, target = max_tokens, len(bins)

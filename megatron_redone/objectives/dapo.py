@@ -23,7 +23,8 @@ MAX_LOG_RATIO = 20.0
 class DAPO:
     """Clipped policy gradient with decoupled bounds, a mean over all response tokens of the global mini-batch.
 
-    Signals: `advantages` (one value repeated over a response) and `old_logprobs`, both [N].
+    Signals: `advantages` (one value repeated over a response) and `old_logprobs`, both [N]. Without `old_logprobs` the
+    policy itself is the old one (one update a rollout): the ratio is 1 and its gradient that of the log-probability.
     """
 
     clip_ratio_low: float = 0.2
@@ -39,7 +40,8 @@ class DAPO:
     def __call__(self, logprobs_N: Tensor, tokens: LabelledTokens) -> LossTerms:
         """One term, `loss`; metrics: share of clipped tokens, mean ratio, approximate KL to the old policy."""
         advantages, weights = tokens.signals["advantages"], tokens.weights_N
-        log_ratio = (logprobs_N - tokens.signals["old_logprobs"]).clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO)
+        old_logprobs = tokens.signals.get("old_logprobs", logprobs_N.detach())
+        log_ratio = (logprobs_N - old_logprobs).clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO)
         ratio = log_ratio.exp()
         clipped = ratio.clamp(1.0 - self.clip_ratio_low, 1.0 + self.clip_ratio_high)
         loss = torch.maximum(-advantages * ratio, -advantages * clipped)

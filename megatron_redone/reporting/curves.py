@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -81,7 +82,8 @@ def task_reward_chart(curves: Mapping[str, Mapping[int | None, Curve]], name: st
     values = [v for of_task in curves.values() for curve in of_task.values() for _, v in curve if v == v]
     low, high = min([0.0, *values]), max([1.0, *values])
     with chart_style():
-        figure = Figure(figsize=(440 / POINTS_PER_INCH, (78 * rows + 16) / POINTS_PER_INCH), layout="constrained")
+        size = (400 / POINTS_PER_INCH, (78 * rows + 16) / POINTS_PER_INCH)
+        figure = Figure(figsize=size, layout="constrained")
         grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
         panels = list(grid.flat)
         for axes, (task, of_task) in zip(panels, curves.items(), strict=False):
@@ -107,7 +109,8 @@ def _draw(axes: Axes, curves: Mapping[int | None, Curve]) -> None:
 
 def _line(axes: Axes, curve: Curve, width: float, opacity: float) -> None:
     marker = "o" if len(curve) == 1 else ""
-    axes.plot([x for x, _ in curve], [y for _, y in curve], color=BLUE, linewidth=width, alpha=opacity, marker=marker)
+    steps, values = [step for step, _ in curve], [value for _, value in curve]
+    axes.plot(steps, values, color=BLUE, linewidth=width, alpha=opacity, marker=marker)
 
 
 def mean_curve(curves: Sequence[Curve]) -> Curve:
@@ -122,5 +125,7 @@ def thinned(curve: Curve, most: int = MOST_POINTS) -> Curve:
     if len(curve) <= most:
         return curve
     edges = [round(index * len(curve) / most) for index in range(most + 1)]
-    pieces = [curve[start:stop] for start, stop in zip(edges, edges[1:], strict=False)]
-    return [(statistics.fmean(x for x, _ in piece), statistics.fmean(y for _, y in piece)) for piece in pieces]
+    pieces = [curve[start:stop] for start, stop in itertools.pairwise(edges)]
+    return [
+        (statistics.fmean(step for step, _ in p), statistics.fmean(value for _, value in p)) for p in pieces
+    ]

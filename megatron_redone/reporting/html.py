@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from markupsafe import Markup
 
 from megatron_redone.common.files import atomic_write_bytes
-from megatron_redone.reporting.curves import Curve, StageCurves, curve_chart, stage_curves, task_reward_chart
+from megatron_redone.reporting.curves import StageCurves, curve_chart, stage_curves, task_reward_chart
 from megatron_redone.reporting.lineage import Lineage, build_lineage
 from megatron_redone.reporting.lineage_chart import lineage_chart
 from megatron_redone.reporting.plots import change_chart, diagnosis_chart, stage_chart, time_chart
@@ -20,6 +20,8 @@ from megatron_redone.reporting.summary import BucketEffect, bucket_effects, buck
 from megatron_redone.reporting.tables import ScoreTable, build_table, to_html
 from megatron_redone.reporting.templating import render
 from megatron_redone.reporting.timing import stage_times
+
+CHARTS_IN_A_ROW = 3
 
 
 def write_report(run_folder: Path, out: Path) -> Path:
@@ -41,9 +43,11 @@ def write_report(run_folder: Path, out: Path) -> Path:
 def report_html(files: RunFiles) -> str:
     """The page as text."""
     table = build_table(files)
+    samples = choose_samples(files)  # first what can fail on a broken file, then the slow charts
     lineage = build_lineage(files)
     times = stage_times(files)
     effects = bucket_effects(files)
+    manifests = [(stage.title, stage.manifest) for stage in files.stages if stage.manifest]
     return render(
         "report.html.jinja",
         run=files.run,
@@ -51,26 +55,35 @@ def report_html(files: RunFiles) -> str:
         headline=headline(table),
         table=table,
         table_html=Markup(to_html(table)),
-        stage_chart=Markup(stage_chart(table)) if any(c.group != "baseline" for c, _ in table.overall) else None,
+        stage_chart=_stage_chart(table),
         change_chart=_change_chart(table),
         effects=effects,
         effect_rows=_effect_rows(effects),
+        buckets=_buckets(effects),
         bucket_sentence=bucket_sentence(effects),
         bucket_chart=_bucket_chart(table, effects),
         diagnoses=[_diagnosis_view(stage, index) for index, stage in enumerate(_diagnosed(files))],
         curves=[_curves_view(curves, index) for index, curves in enumerate(stage_curves(files))],
-        samples=choose_samples(files),
+        samples=samples,
         lineage=lineage,
         lineage_chart=_lineage_chart(lineage),
         times=times,
         total_seconds=sum(time.total for time in times),
         time_chart=Markup(time_chart(times)) if times else None,
-        counts=[(stage.title, stage.manifest) for stage in files.stages if stage.manifest],
-        machines=_distinct([stage.manifest.machine for stage in files.stages if stage.manifest]),
-        versions=_distinct([stage.manifest.versions for stage in files.stages if stage.manifest]),
-        code_versions=sorted({stage.manifest.code_version for stage in files.stages if stage.manifest}),
+        counts=[
+            (title, manifest) for title, manifest in manifests if manifest.counts or manifest.refused_rows
+        ],
+        machines=_distinct([manifest.machine for _, manifest in manifests]),
+        versions=_distinct([manifest.versions for _, manifest in manifests]),
+        code_versions=sorted({manifest.code_version for _, manifest in manifests}),
         settings=_distinct([stage.evaluation.settings for stage in files.stages if stage.evaluation]),
     )
+
+
+def _stage_chart(table: ScoreTable) -> Markup | None:
+    if all(column.group == "baseline" for column, _ in table.overall):
+        return None
+    return Markup(stage_chart(table))
 
 
 def _change_chart(table: ScoreTable) -> Markup | None:
@@ -98,6 +111,16 @@ def _effect_rows(effects: tuple[BucketEffect, ...]) -> list[tuple[str, str, list
     return rows
 
 
+def _buckets(effects: tuple[BucketEffect, ...]) -> list[tuple[list[int], tuple[str, ...]]]:
+    """(seeds, tasks): equal buckets of several seeds once."""
+    seeds: dict[tuple[str, ...], list[int]] = {}
+    for effect in effects:
+        of_bucket = seeds.setdefault(tuple(sorted(effect.tasks)), [])
+        if effect.seed is not None:
+            of_bucket.append(effect.seed)
+    return [(of_bucket, tasks) for tasks, of_bucket in seeds.items()]
+
+
 def _diagnosed(files: RunFiles) -> list[StageFiles]:
     return [stage for stage in files.stages if stage.diagnosis]
 
@@ -110,16 +133,18 @@ class ChartGroup:
     num_seeds: int
     charts: tuple[Markup, ...]
     folded: tuple[Markup, ...]
+    by_task: Markup | None
 
 
 def _curves_view(curves: StageCurves, index: int) -> ChartGroup:
-    def charts(metrics: Mapping[str, Mapping[int | None, Curve]]) -> list[Markup]:
-        return [Markup(curve_chart(m, c, f"curve-{index}-{_slug(m)}")) for m, c in metrics.items()]
-
-    by_task = [Markup(task_reward_chart(curves.by_task, f"tasks-{index}"))] if curves.by_task else []
-    return ChartGroup(
-        curves.stage, len(curves.seeds), tuple(charts(curves.primary)), tuple(by_task + charts(curves.other))
-    )
+    charts = [
+        Markup(curve_chart(metric, of_metric, f"curve-{index}-{place}"))
+        for place, (metric, of_metric) in enumerate([*curves.primary.items(), *curves.other.items()])
+    ]
+    by_task = Markup(task_reward_chart(curves.by_task, f"tasks-{index}")) if curves.by_task else None
+    num_shown = max(len(curves.primary), CHARTS_IN_A_ROW)
+    shown, folded = tuple(charts[:num_shown]), tuple(charts[num_shown:])
+    return ChartGroup(curves.stage, len(curves.seeds), shown, folded, by_task)
 
 
 def _diagnosis_view(stage: StageFiles, index: int) -> dict[str, object]:
@@ -137,15 +162,10 @@ def _lineage_chart(lineage: Lineage) -> Markup | None:
     return Markup(lineage_chart(lineage)) if lineage.files else None
 
 
-def _slug(text: str) -> str:
-    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
-
-
-def _distinct(values: list[dict[str, object]] | list[dict[str, str]]) -> list[dict[str, object]]:
+def _distinct(values: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     """The different ones of the dictionaries, empty ones left out, in the order of their first appearance."""
-    found: list[dict[str, object]] = []
+    found: list[dict[str, Any]] = []
     for value in values:
-        entry: dict[str, object] = dict(value)
-        if entry and entry not in found:
-            found.append(entry)
+        if value and value not in found:
+            found.append(value)
     return found

@@ -54,7 +54,7 @@ class Lineage:
 
 
 def build_lineage(run: RunFiles) -> Lineage:
-    """An input belongs to the stage whose outputs, or whose folder, hold its path; else to one with an equal hash."""
+    """Ties inputs to stages: by a path among a stage's outputs or in its folder, else by an equal hash."""
     names = run.names()
     arrows: dict[tuple[int, int], dict[str, None]] = {}
     outside: dict[str, dict[str, None]] = {name: {} for name in names}
@@ -95,7 +95,8 @@ def _producer(run: RunFiles, consumer: StageFiles, record: FileRecord) -> StageF
     path = _relative(run.folder, record.path)
     for files in others:
         outputs = files.manifest.outputs.values() if files.manifest else ()
-        made = {_relative(run.folder, output.path) for output in outputs} | {PurePosixPath(files.stage.folder)}
+        made = {_relative(run.folder, output.path) for output in outputs}
+        made.add(PurePosixPath(files.stage.folder))
         if made & {path, *path.parents}:
             return files
     for files in others:

@@ -1,6 +1,6 @@
 """Charts of scores: stage by stage, task by task, diagnosis, time. Each returns one `<svg>` element.
 
-Charts are narrow enough to be read on a phone; colour never carries a meaning alone (shape or text repeats it).
+Charts are narrow enough to be read on a phone; no meaning hangs on colour alone (shape or text repeats it).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from megatron_redone.reporting.tables import Cell, ScoreTable, number
 from megatron_redone.reporting.templating import duration
 from megatron_redone.reporting.timing import StageTime
 
-WIDTH = 440.0
+WIDTH = 400.0
 ROW_HEIGHT = 22.0
 BASELINE_STYLES = ("--", ":", "-.", (0, (6, 2, 1, 2, 1, 2)))
 
@@ -44,12 +44,15 @@ def stage_chart(table: ScoreTable, name: str = "stages") -> str:
             _score_point(axes, place, cell, ORANGE if is_arm else BLUE, "D" if is_arm else "o")
         names = [*(label for label, _ in stages), *(f"{label}\n(arm)" for label, _ in arms)]
         axes.set_xticks(range(len(names)), [short(label, 84 // max(len(names), 1)) for label in names])
-        axes.set_xlim(-0.5, len(names) - 0.5)
-        highest = max([cell.mean for _, cell in [*stages, *arms]] + [score for _, score in baselines] + [10.0])
-        axes.set_ylim(0, min(108.0, highest * 1.22))
+        axes.set_xlim(-0.5, max(len(names), 1) - 0.5)
+        highest = max(
+            [10.0, *(cell.mean for _, cell in [*stages, *arms]), *(score for _, score in baselines)]
+        )
+        axes.set_ylim(0, min(108.0, highest * 1.15))
         axes.grid(axis="y", alpha=0.4)
         if baselines:
-            axes.legend(loc="upper left", frameon=False, fontsize=10, ncols=2, borderaxespad=0.1)
+            legend = axes.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=2, fontsize=10)
+            legend.set_frame_on(False)
         points = ", ".join(f"{label} {cell.text}" for label, cell in [*stages, *arms])
         return to_svg(figure, name, f"Mean score after each stage: {points or 'nothing evaluated'}")
 
@@ -89,10 +92,10 @@ def change_chart(
         for y, (_, old, new) in enumerate(pairs):
             color = BLUE if new.mean >= old.mean else ORANGE
             axes.plot([old.mean, new.mean], [y, y], color=color, linewidth=3, alpha=0.55, zorder=2)
-            axes.plot([old.mean], [y], "o", markerfacecolor=PAPER, markeredgecolor=color, markersize=8, zorder=3)
+            axes.plot([old.mean], [y], "o", mfc=PAPER, mec=color, markersize=8, zorder=3)
             axes.plot([new.mean], [y], "o", color=color, markersize=8, zorder=4)
         _task_axis(axes, [label for label, _, _ in pairs])
-        axes.set_title(f"ring: {short(before, 20)}   disc: {short(after, 20)}", loc="left")
+        axes.set_title(f"ring: {short(before, 20)}, disc: {short(after, 20)}", loc="left")
         falls = sum(new.mean < old.mean for _, old, new in pairs)
         title = f"Scores of {len(pairs)} tasks from {before} to {after}; {falls} fell"
         return to_svg(figure, name, title)
@@ -110,7 +113,7 @@ def diagnosis_chart(diagnosis: DiagnosisResult, name: str = "diagnosis") -> str:
             axes.plot(task.interval, [y, y], "-|", color=color, linewidth=1.6, markersize=7, zorder=2)
             axes.plot([task.score], [y], "D" if task.weak else "o", color=color, markersize=7, zorder=3)
         _task_axis(axes, [task.task for task in tasks])
-        axes.set_title("diamond: weak   disc: not weak", loc="left")
+        axes.set_title("diamond: weak, disc: not weak", loc="left")
         weak = ", ".join(diagnosis.weak_bucket) or "none"
         return to_svg(figure, name, f"Diagnosis of {len(tasks)} tasks with 95% intervals; weak: {weak}")
 
@@ -137,12 +140,13 @@ def time_chart(times: Sequence[StageTime], name: str = "times") -> str:
             members = [time for time in times if time.name == stage]
             left = 0.0
             for time in members:
-                axes.barh(y, time.seconds / divisor, left=left, color=BLUE, edgecolor=PAPER, linewidth=1.2, height=0.66)
+                _bar(axes, y, left, time.seconds / divisor, BLUE)
                 left += time.seconds / divisor
             evaluation = sum(time.evaluation_seconds for time in members) / divisor
-            axes.barh(y, evaluation, left=left, color=GREY, edgecolor=PAPER, linewidth=1.2, height=0.66)
+            _bar(axes, y, left, evaluation, GREY)
             left += evaluation
-            axes.annotate(duration(left * divisor), (left, y), (4, 0), textcoords="offset points", va="center")
+            text = duration(left * divisor)
+            axes.annotate(text, (left, y), (4, 0), textcoords="offset points", va="center")
             longest = max(longest, left)
         axes.set_yticks(range(len(stages)), [short(stage, 26) for stage in stages])
         axes.set_ylim(len(stages) - 0.4, -0.6)
@@ -150,3 +154,7 @@ def time_chart(times: Sequence[StageTime], name: str = "times") -> str:
         axes.set_title(f"{unit}; blue: the stage, grey: its evaluation", loc="left")
         axes.grid(axis="x", alpha=0.35)
         return to_svg(figure, name, "Wall time by stage")
+
+
+def _bar(axes: Axes, y: int, left: float, width: float, color: str) -> None:
+    axes.barh(y, width, left=left, color=color, edgecolor=PAPER, linewidth=1.2, height=0.66)

@@ -66,7 +66,7 @@ class RunFiles:
         return list(self.run.comparison.arms) if self.run.comparison else []
 
     def evaluated(self) -> list[str]:
-        """Names of the stages with at least one result: the main line in the order of the run, then the arms."""
+        """Names of the stages with a result: the main line in the order of the run, then the arms."""
         names = [name for name in self.names() if any(files.evaluation for files in self.of_name(name))]
         arms = self.arms()
         return [name for name in names if name not in arms] + [name for name in arms if name in names]
@@ -134,7 +134,7 @@ def _read_metrics(path: Path, gaps: list[str]) -> tuple[MetricsRow, ...]:
 
 def _check_metrics_row(value: dict[str, Any], where: str) -> dict[str, float]:
     if type(value.get("step")) is not int:
-        raise DataError(f"{where}: step is {value.get('step')!r}; each row of metrics needs a whole number `step`")
+        raise DataError(f"{where}: step is {value.get('step')!r}; each row needs a whole number `step`")
     for name, number in value.items():
         if isinstance(number, bool) or not isinstance(number, int | float):
             raise DataError(f"{where}: {name} is {number!r}; a metric is a number")
@@ -142,7 +142,7 @@ def _check_metrics_row(value: dict[str, Any], where: str) -> dict[str, float]:
 
 
 def _missing_results(files: RunFiles) -> list[str]:
-    """Results that the comparison needs, and seeds that lack the result which other seeds of the stage have."""
+    """Results that the comparison needs, and seeds that lack a result which other seeds of the stage have."""
     gaps: list[str] = []
     comparison = files.run.comparison
     if comparison is None:
@@ -150,7 +150,12 @@ def _missing_results(files: RunFiles) -> list[str]:
     else:
         wanted = dict.fromkeys([comparison.before, comparison.after, *comparison.arms])
         evaluated = files.evaluated()
-        gaps += [f"There is no evaluation of {name}." for name in wanted if name not in evaluated]
+        unknown = [name for name in wanted if name not in files.names()]
+        gaps += [f"The run has no stage {name}, which `comparison` names." for name in unknown]
+        done = {stage.stage.name for stage in files.stages if stage.stage.status == "done"}
+        missing = [name for name in wanted if name in done and name not in evaluated]
+        gaps += [f"There is no evaluation of {name}." for name in missing]
     for name in files.evaluated():
-        gaps += [f"There is no evaluation of {f.title}." for f in files.of_name(name) if f.evaluation is None]
+        done_stages = [stage for stage in files.of_name(name) if stage.stage.status == "done"]
+        gaps += [f"There is no evaluation of {s.title}." for s in done_stages if s.evaluation is None]
     return gaps

@@ -1,4 +1,4 @@
-"""Rows to look at: the same row under each stage. They are drawn by a hash of the row's id, never by result."""
+"""Rows to look at: the same row under each stage, drawn by a hash of the row's id and not by its result."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Samples:
 def choose_samples(files: RunFiles, per_task: int = 1, most_drawn: int = 24, most_lost: int = 6) -> Samples:
     """Reads predictions of the first seed that has them after the last stage and picks rows.
 
-    `lost` takes rows by their loss, equal ones by hash. Rows absent from a stage's predictions lack that stage.
+    `lost` takes rows by their loss, equal ones by hash. A row that a stage did not answer lacks that stage.
     """
     line = _line(files)
     last = _read(line[-1]) if line else {}
@@ -77,8 +77,8 @@ def _line(files: RunFiles) -> list[StageFiles]:
     """The evaluated stages with predictions: those of one seed and those shared by all seeds, arms last."""
     comparison = files.run.comparison
     wanted = files.of_name(comparison.after) if comparison else []
-    seeds = [stage.stage.seed for stage in [*wanted, *files.stages] if stage.predictions and stage.stage.seed is not None]
-    chosen = seeds[0] if seeds else None
+    candidates = [stage.stage.seed for stage in [*wanted, *files.stages] if stage.predictions]
+    chosen = next((seed for seed in candidates if seed is not None), None)
     line = []
     for name in files.evaluated():
         line += [s for s in files.of_name(name) if s.predictions and s.stage.seed in (chosen, None)][:1]

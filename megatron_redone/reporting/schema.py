@@ -11,8 +11,8 @@ Layout of a run folder:
     <stage folder>/evaluation/predictions.jsonl   Prediction, one a line
 
 A stage that is repeated for several seeds has one folder a seed, for example `explore.seed1`.
-Names used in metrics.jsonl: loss, reward, reward/<task>, entropy, response_length, clip_share, groups_thrown_away,
-grad_norm, learning_rate, tokens_per_second; others are shown under their own name.
+Names used in metrics.jsonl: loss, reward, reward/<task>, entropy, response_length, clip_share,
+groups_thrown_away, grad_norm, learning_rate, tokens_per_second; others are shown under their own name.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class EvaluationResult(ResultModel):
     model: str
     tasks: tuple[TaskScore, ...]
     mean_score: Points
-    """The benchmark value of the model in 0..100 (the plain mean of the tasks, unless the benchmark says otherwise)."""
+    """The benchmark's value in 0..100: the plain mean of the tasks unless the benchmark says otherwise."""
     num_rows: int = Field(ge=0)
     seconds: float = Field(ge=0.0)
     settings: dict[str, Any] = Field(default_factory=dict)
@@ -187,6 +187,7 @@ class Run(ResultModel):
 
 
 Model = TypeVar("Model")
+REMEDY = "run the stage that writes it again"
 
 
 def read_result(path: Path, kind: type[Model]) -> Model:
@@ -198,13 +199,11 @@ def read_result(path: Path, kind: type[Model]) -> Model:
     if not path.is_file():
         raise DataError(f"{path}: no such file; run the stage that writes it")
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = json.loads(path.read_bytes().decode("utf-8", errors="surrogatepass"))
     except UnicodeDecodeError as error:
-        raise DataError(f"{path}: not UTF-8 at byte {error.start}; run the stage that writes it again") from error
+        raise DataError(f"{path}: not UTF-8 at byte {error.start}; {REMEDY}") from error
     except json.JSONDecodeError as error:
-        raise DataError(
-            f"{path}:{error.lineno}: not JSON ({error.msg}); run the stage that writes it again"
-        ) from error
+        raise DataError(f"{path}:{error.lineno}: not JSON ({error.msg}); {REMEDY}") from error
     return validate_result(value, kind, str(path))
 
 
@@ -213,6 +212,10 @@ def validate_result(value: object, kind: type[Model], where: str) -> Model:
     try:
         return TypeAdapter(kind).validate_python(value)
     except ValidationError as error:
-        problems = [f"{'.'.join(str(part) for part in e['loc']) or 'whole file'}: {e['msg']}" for e in error.errors()]
+        problems = [f"{_field(problem['loc'])}: {problem['msg']}" for problem in error.errors()]
         shown = "; ".join(problems[:5]) + (f"; and {len(problems) - 5} more" if len(problems) > 5 else "")
-        raise DataError(f"{where}: {shown}; it may be of another version: run the stage that writes it again") from error
+        raise DataError(f"{where}: {shown}; if another version wrote it, {REMEDY}") from error
+
+
+def _field(location: tuple[int | str, ...]) -> str:
+    return ".".join(str(part) for part in location) or "the whole file"

@@ -35,8 +35,9 @@ def headline(table: ScoreTable) -> Headline:
     if before and after:
         gain = signed(after.mean - before.mean)
         parts.append(
-            f"The mean {table.split} score over {table.num_tasks} tasks goes from {before.text} ({table.before}) "
-            f"to {after.text} ({table.after}{_over_seeds(after)}), {gain} points"
+            f"The mean {table.split} score over {table.num_tasks} tasks goes from {before.text} "
+            f"({table.before}{_over_seeds(before)}) to {after.text} ({table.after}{_over_seeds(after)}), "
+            f"{gain} points"
         )
         figures.append(("points gained", gain))
     else:
@@ -45,7 +46,8 @@ def headline(table: ScoreTable) -> Headline:
         parts.append(f"the best baseline, {best[0].name}, has {best[1].text}")
         figures.append((f"best baseline: {best[0].name}", best[1].text))
     for column, cell in arms:
-        parts.append(f"the arm {column.name} has {cell.text}{_over_seeds(cell)}")
+        seeds = f" ({len(cell.values)} seeds)" if len(cell.values) > 1 else ""
+        parts.append(f"the arm {column.name} has {cell.text}{seeds}")
         figures.append((f"arm: {column.name}", cell.text))
     return Headline("; ".join(parts) + ".", tuple(figures))
 
@@ -66,8 +68,9 @@ def _incomplete(table: ScoreTable) -> str:
         return "No stage has been evaluated yet"
     column, cell = stages[-1]
     return (
-        f"The run is not complete: before and after cannot be compared yet; the last evaluated stage, {column.name}, "
-        f"has a mean {table.split} score of {cell.text}{_over_seeds(cell)} over {table.num_tasks} tasks"
+        "The run is not complete, before and after cannot be compared yet; the last evaluated stage, "
+        f"{column.name}, has a mean {table.split} score of {cell.text}{_over_seeds(cell)} "
+        f"over {table.num_tasks} tasks"
     )
 
 
@@ -117,7 +120,7 @@ def _evaluations(stages: Sequence[StageFiles], seed: int | None, arms: Sequence[
 
 
 def _effect(bucket: Sequence[str], seed: int | None, line: Sequence[_Scores]) -> list[BucketEffect]:
-    """One effect over the tasks that every stage of the line was scored on; none where no weak task is among them."""
+    """An effect over the tasks that every stage of the line was scored on; none where no weak one is left."""
     scores = [of_stage for _, of_stage in line]
     shared = set.intersection(*(set(of_stage) for of_stage in scores))
     weak = [task for task in bucket if task in shared]
@@ -128,10 +131,14 @@ def _effect(bucket: Sequence[str], seed: int | None, line: Sequence[_Scores]) ->
         seed=seed,
         tasks=tuple(weak),
         stages=tuple(name for name, _ in line),
-        bucket=tuple(statistics.fmean(of_stage[task] for task in weak) for of_stage in scores),
-        others=tuple(statistics.fmean(of_stage[task] for task in others) if others else None for of_stage in scores),
+        bucket=tuple(_mean(of_stage, weak) for of_stage in scores),
+        others=tuple(_mean(of_stage, others) if others else None for of_stage in scores),
     )
     return [effect]
+
+
+def _mean(scores: dict[str, float], tasks: Sequence[str]) -> float:
+    return statistics.fmean(scores[task] for task in tasks)
 
 
 def bucket_sentence(effects: Sequence[BucketEffect]) -> str:
@@ -143,6 +150,6 @@ def bucket_sentence(effects: Sequence[BucketEffect]) -> str:
     seeds = f" on average over {len(effects)} seeds (each: {each})" if len(effects) > 1 else ""
     first = effects[0]
     return (
-        f"From {first.stages[0]} to {first.stages[1]} the weak tasks change by {signed(gains.mean)} points{seeds}, "
-        f"to a mean of {number(statistics.fmean(effect.bucket[1] for effect in effects))}."
+        f"From {first.stages[0]} to {first.stages[1]} the weak tasks change by {signed(gains.mean)} "
+        f"points{seeds}, to a mean of {number(statistics.fmean(effect.bucket[1] for effect in effects))}."
     )

@@ -1,7 +1,7 @@
 """How charts look, and how a matplotlib figure becomes an SVG inside the page.
 
-Colours are drawn as placeholders and written as CSS variables, so that a chart follows the page's light or dark
-colours. Text stays text. The bytes depend on the figure only: no dates, no random ids.
+Colours are drawn as placeholders and written as CSS variables, so that a chart follows the page's light or
+dark colours. Text stays text. The bytes depend on the figure only: no dates, no random ids.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from xml.etree import ElementTree
 
 import matplotlib
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
 from megatron_redone.reporting.templating import printable
@@ -90,20 +89,21 @@ def to_svg(figure: Figure, name: str, title: str) -> str:
         title: what the chart shows, for readers who do not see it.
     """
     buffer = io.BytesIO()
-    FigureCanvasSVG(figure).print_svg(buffer)
+    figure.savefig(buffer, format="svg")
     root = ElementTree.fromstring(buffer.getvalue())  # comments are dropped
     for parent in list(root.iter()):
         for child in list(parent):
             if child.tag.endswith(("}metadata", "}style")):
                 parent.remove(child)
-    used = {reference for element in root.iter() for reference in _REFERENCE.findall(" ".join(element.attrib.values()))}
+    values = " ".join(value for element in root.iter() for value in element.attrib.values())
+    used = set(_REFERENCE.findall(values))
     for element in root.iter():
         element.tag = element.tag.rsplit("}", 1)[-1]
         element.text, element.tail = (element.text if element.tag == "text" else None), None
         element.attrib = dict(_attributes(element.attrib, name, used))
-    root.attrib = {"viewBox": root.attrib["viewBox"], "role": "img", "aria-label": title}
+    root.attrib = {"viewBox": root.attrib["viewBox"], "role": "img", "aria-label": printable(title)}
     caption = ElementTree.Element("title")
-    caption.text = title
+    caption.text = printable(title)
     root.insert(0, caption)
     return ElementTree.tostring(root, encoding="unicode", short_empty_elements=False)
 
@@ -134,5 +134,5 @@ def _page_style(style: str) -> str:
 
 def short(label: str, length: int) -> str:
     """A label for a chart: printable, at most `length` characters a line."""
-    lines = str(printable(label)).split("\n")[:2]
+    lines = printable(label).split("\n")[:2]
     return "\n".join(line if len(line) <= length else line[: max(length - 1, 1)] + "…" for line in lines)

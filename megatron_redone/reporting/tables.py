@@ -86,7 +86,7 @@ class TableRow:
 
 @dataclass(frozen=True)
 class ScoreTable:
-    """Rows by capability, each capability's mean after its tasks, the overall mean and the read share last."""
+    """Tasks by capability, each capability's mean after them, the overall mean and the read share last."""
 
     columns: tuple[Column, ...]
     rows: tuple[TableRow, ...]
@@ -103,7 +103,8 @@ class ScoreTable:
 
     def overall_of(self, stage: str | None) -> Cell | None:
         """The overall mean of a stage or arm."""
-        return next((cell for column, cell in self.overall if column.name == stage and column.group != "baseline"), None)
+        found = (cell for column, cell in self.overall if column.group != "baseline" and column.name == stage)
+        return next(found, None)
 
     @property
     def num_tasks(self) -> int:
@@ -136,7 +137,8 @@ def build_table(files: RunFiles) -> ScoreTable:
         cells = tuple(_cell(of_column, members, kind == "overall") for of_column in results)
         num_rows = sum(tasks[name].num_rows for name in members)
         change = _change(cells[place[before]], cells[place[after]]) if before and after else None
-        return TableRow(label, kind, num_rows, cells, change, _weak_mark(files, label) if kind == "task" else "")
+        weak = _weak_mark(files, label) if kind == "task" else ""
+        return TableRow(label, kind, num_rows, cells, change, weak)
 
     rows: list[TableRow] = []
     for capability in sorted({score.capability for score in tasks.values()}):
@@ -145,7 +147,7 @@ def build_table(files: RunFiles) -> ScoreTable:
         rows.append(row(capability, "capability", members))
     rows.append(row("mean of all tasks", "overall", sorted(tasks)))
     parsed = tuple(_parsed_cell(of_column) for of_column in results)
-    rows.append(TableRow("answers that could be read", "parsed", None, parsed, None, ""))
+    rows.append(TableRow("readable answers (%)", "parsed", None, parsed, None, ""))
     notes = _notes(tasks, everything, splits)
     return ScoreTable(tuple(columns), tuple(rows), before, after, ", ".join(sorted(splits)), notes)
 
@@ -167,7 +169,7 @@ def _columns(files: RunFiles) -> tuple[list[Column], list[list[_Result]], set[st
 
 
 def _cell(results: Sequence[_Result], members: Sequence[str], overall: bool) -> Cell | None:
-    """The cell of some tasks; None where a result lacks one of them (a mean over fewer tasks does not compare)."""
+    """The cell of some tasks; None where a result lacks one: a mean over fewer tasks does not compare."""
     if not results or not members or any(name not in result.tasks for result in results for name in members):
         return None
     values, intervals = [], []
@@ -175,7 +177,7 @@ def _cell(results: Sequence[_Result], members: Sequence[str], overall: bool) -> 
         scores = [result.tasks[name] for name in members]
         value = result.mean_score if overall else statistics.fmean(score.score for score in scores)
         values.append(value)
-        intervals.append(scores[0].interval if len(scores) == 1 and not overall else _mean_interval(value, scores))
+        intervals.append(_mean_interval(value, scores))
     return Cell(tuple(values), (min(low for low, _ in intervals), max(high for _, high in intervals)))
 
 
@@ -219,10 +221,11 @@ def _weak_mark(files: RunFiles, task: str) -> str:
 def _notes(tasks: dict[str, TaskScore], results: Iterable[_Result], splits: set[str]) -> tuple[str, ...]:
     notes = []
     if len(splits) > 1:
-        notes.append(f"The columns are of different splits ({', '.join(sorted(splits))}): they do not compare.")
-    uneven = {s.task for result in results for s in result.tasks.values() if s.num_rows != tasks[s.task].num_rows}
+        notes.append(f"The columns are of several splits ({', '.join(sorted(splits))}): they do not compare.")
+    scores = [score for result in results for score in result.tasks.values()]
+    uneven = {score.task for score in scores if score.num_rows != tasks[score.task].num_rows}
     if uneven:
-        notes.append(f"Scored on different numbers of rows in different columns: {', '.join(sorted(uneven))}.")
+        notes.append(f"Not scored on the same number of rows everywhere: {', '.join(sorted(uneven))}.")
     return tuple(notes)
 
 
@@ -247,10 +250,9 @@ def to_markdown(table: ScoreTable) -> str:
     lines = [_line(header), _line(rule)]
     for row in table.rows:
         bold = {"task": "", "parsed": "", "capability": "*", "overall": "**"}[row.kind]
-        percent = " %" if row.kind == "parsed" else ""
         entries = [f"{bold}{_escape(row.label)}{bold}" + (f" ({row.weak})" if row.weak else "")]
         entries.append("" if row.num_rows is None else str(row.num_rows))
-        entries += [f"{bold}{cell.text}{percent}{bold}" if cell else "-" for cell in row.cells]
+        entries += [f"{bold}{cell.text}{bold}" if cell else "-" for cell in row.cells]
         if table.before and table.after:
             entries += [row.change.text, row.change.verdict] if row.change else ["", ""]
         lines.append(_line(entries))

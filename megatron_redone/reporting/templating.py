@@ -5,15 +5,25 @@ from __future__ import annotations
 import re
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 
-_UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
+# Control characters, marks that turn the direction of the text around them, and what UTF-8 cannot hold.
+_UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]")
 
 
-def printable(value: object) -> object:
-    """Text with control characters and lone surrogates as visible escapes (HTML can hold neither); others unchanged."""
-    if type(value) is not str:  # Markup, a subclass, was made here and is clean
-        return value
-    return _UNPRINTABLE.sub(lambda match: f"\\x{ord(match.group()):02x}", value.replace("\r\n", "\n"))
+def printable(text: str) -> str:
+    """Text with an escape like `\\x00` for each character that harms a page or a terminal."""
+    return _UNPRINTABLE.sub(_escape, text.replace("\r\n", "\n"))
+
+
+def _finalize(value: object) -> object:
+    """What templates do to a value before they escape it. Markup, a subclass of str, is clean already."""
+    return printable(value) if type(value) is str else value
+
+
+def _escape(match: re.Match[str]) -> str:
+    code = ord(match.group())
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
 
 
 def duration(seconds: float) -> str:
@@ -34,16 +44,21 @@ def clipped(text: str, length: int) -> str:
     return text if len(text) <= length else f"{text[:length]} … ({len(text) - length} more characters)"
 
 
+def breakable(text: str) -> Markup:
+    """A name that may be broken after each underscore, escaped."""
+    return Markup("_<wbr>").join(printable(text).split("_"))
+
+
 def _environment() -> Environment:
     environment = Environment(
         loader=PackageLoader("megatron_redone.reporting"),
         autoescape=True,
-        finalize=printable,
+        finalize=_finalize,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"duration": duration, "clipped": clipped}
+    environment.filters |= {"breakable": breakable, "duration": duration, "clipped": clipped}
     return environment
 
 

@@ -1,9 +1,9 @@
 """What a scorer is: one object that is both the reward of a task and its benchmark metric.
 
 A scorer compares parsed predictions with references and returns, per item, a value in 0..1 and the sufficient
-statistics of the benchmark value. The benchmark value is computed from those statistics by `aggregate`, because
-micro-F1, per-level F1 and their like are not means of item values. A prediction of None stands for an answer that
-could not be read in the asked format: it scores 0 and still counts wherever the reference counts.
+statistics of the benchmark value. The benchmark value is computed from those statistics by `aggregate`,
+because micro-F1, per-level F1 and their like are not means of item values. A prediction of None stands for an
+answer that could not be read in the asked format: it scores 0 and still counts wherever the reference counts.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class Score:
         value: 0..1; the reward of the answer.
         parsed: whether the answer could be read in the asked format.
         statistics: what `Scorer.aggregate` needs of this item, summed over items there.
-        reason: why an answer lost its points where that is more than "differs from the reference"; may be empty.
+        reason: why the answer scored less than 1, where more is known than that it is wrong; may be empty.
     """
 
     value: float
@@ -45,7 +45,7 @@ class Scorer(Protocol):
         ...
 
     def score(self, predictions: Sequence[Any | None], references: Sequence[Any]) -> list[Score]:
-        """One score per pair, in order. Raises ValueError where the two lengths differ; never on what is inside."""
+        """One score per pair, in order. Raises ValueError where the two lengths differ, and nothing else."""
         ...
 
     def aggregate(self, scores: Sequence[Score]) -> float:
@@ -57,7 +57,7 @@ def paired(predictions: Sequence[Any | None], references: Sequence[Any]) -> list
     """The pairs to score. Raises ValueError where the two lengths differ."""
     if len(predictions) != len(references):
         raise ValueError(
-            f"{len(predictions)} predictions for {len(references)} references; give one prediction per reference"
+            f"{len(predictions)} predictions for {len(references)} references; give one for each"
         )
     return list(zip(predictions, references, strict=True))
 

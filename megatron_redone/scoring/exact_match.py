@@ -1,7 +1,7 @@
 """Exact match: 1 where prediction and reference are the same after `normalise.loose`, else 0.
 
-Lists match where they have the same items in the same order; numbers match by value; a number never matches a text.
-The benchmark value is accuracy over all items, with unreadable answers counted as wrong.
+Lists match where they have the same items in the same order; numbers match by value; a number never matches a
+text. The benchmark value is accuracy over all items, with unreadable answers counted as wrong.
 """
 
 from __future__ import annotations
@@ -38,7 +38,9 @@ class ExactMatch:
 
     def score(self, predictions: Sequence[Any | None], references: Sequence[Any]) -> list[Score]:
         """One score per pair; statistics: `correct`."""
-        return [_score_one(prediction, reference) for prediction, reference in paired(predictions, references)]
+        return [
+            _score_one(prediction, reference) for prediction, reference in paired(predictions, references)
+        ]
 
     def aggregate(self, scores: Sequence[Score]) -> float:
         """Accuracy: the mean over all items."""

@@ -22,7 +22,7 @@ class FactReference:
 
 @dataclass(frozen=True)
 class KeptFacts:
-    """Share of the facts that stand in the text; 0 where the text breaks its pattern, so that copying all is no way.
+    """Share of the facts that stand in the text; 0 where the text breaks its pattern (length, language).
 
     Aggregate: facts kept over facts asked, of all items (a text that breaks its pattern keeps none).
     """

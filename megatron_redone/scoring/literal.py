@@ -1,9 +1,9 @@
-r"""Lists as text: a reader of Python and JSON literals that executes nothing, and the writer of the same form.
+r"""Lists as text: a reader of Python and JSON literals that executes nothing, and a writer of them.
 
-The reader takes texts in quotes, numbers, true/false/null in either spelling, and lists, tuples and objects of them.
-It evaluates nothing, its depth is bounded and its time is linear in the text. The escapes of both languages are
-understood: \n \r \t \b \f \v \0 \a \\ \' \" \/ \xXX \uXXXX (surrogate pairs join) \UXXXXXXXX; any other escaped
-character stands for itself with its backslash, as in Python.
+The reader takes texts in quotes, numbers, true/false/null in either spelling, and lists, tuples and objects
+of them. It evaluates nothing, its depth is bounded and its time is linear in the text. The escapes of both
+languages are understood: \n \r \t \b \f \v \0 \a \\ \' \" \/ \xXX \uXXXX (surrogate pairs join) \UXXXXXXXX;
+any other escaped character stands for itself with its backslash, as in Python.
 """
 
 from __future__ import annotations
@@ -19,12 +19,13 @@ _SPACE = re.compile(r"\s*")
 _TEXT = re.compile(r'"([^"\\]*(?:\\.[^"\\]*)*)"' + r"|'([^'\\]*(?:\\.[^'\\]*)*)'", re.DOTALL)
 _NUMBER = re.compile(r"[-+]?(?:\d+(\.\d*)?|(\.\d+))([eE][-+]?\d+)?", re.ASCII)
 _WORD = re.compile(r"[A-Za-z]+")
-_ESCAPE = re.compile(r"\\(?:x([0-9a-fA-F]{2})|u([0-9a-fA-F]{4})|U(00(?:0[0-9a-fA-F]|10)[0-9a-fA-F]{4})|(.))", re.DOTALL)
+_ESCAPE = re.compile(
+    r"\\(?:x([0-9a-fA-F]{2})|u([0-9a-fA-F]{4})|U(00(?:0[0-9a-fA-F]|10)[0-9a-fA-F]{4})|(.))", re.DOTALL
+)
 _SURROGATE_PAIR = re.compile("([\ud800-\udbff])([\udc00-\udfff])")
 
 _WORDS = {"true": True, "True": True, "false": False, "False": False, "null": None, "None": None}
-_NAMED_ESCAPES = {"n": "\n", "r": "\r", "t": "\t", "b": "\b", "f": "\f", "v": "\v", "0": "\0", "a": "\a", "\n": ""}
-_NAMED_ESCAPES |= {mark: mark for mark in "\\'\"/"}
+_NAMED_ESCAPES = dict(zip("nrtbfv0a\\'\"/", "\n\r\t\b\f\v\0\a\\'\"/", strict=True)) | {"\n": ""}
 _CLOSING = {"[": "]", "(": ")", "{": "}"}
 
 
@@ -73,7 +74,7 @@ class _Reader:
         self.position = 0
 
     def items(self, closing: str, depth: int) -> tuple[list[Any], bool]:
-        """Values separated by commas up to the closing mark ("" is the end of the text), and if a comma was met."""
+        """Values between commas up to the closing mark ("" is the end), and whether a comma was met."""
         values: list[Any] = []
         has_comma = False
         while not self.take(closing):

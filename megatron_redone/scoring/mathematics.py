@@ -1,8 +1,9 @@
 r"""Mathematical answers: the last `\boxed{...}` or else the last number of a text, compared by value.
 
-Plain numbers and fractions are compared here, without a symbolic engine; every other answer goes to math-verify's
-LaTeX reader and sympy. Both follow math-verify's rule: two exact numbers must be equal, and where both are inexact
-(a decimal point or a fraction stands in each) they must be equal after rounding to 6 decimals.
+Plain numbers and fractions are compared here, without a symbolic engine; every other answer goes to
+math-verify's LaTeX reader and sympy. Both follow math-verify's rule: two exact numbers must be equal, and
+where both are inexact (a decimal point or a fraction stands in each) they must be equal after rounding to 6
+decimals.
 """
 
 from __future__ import annotations
@@ -26,10 +27,11 @@ _DECIMAL = rf"(?:{_DIGITS}(?:\.\d+)?|\.\d+)"
 _NUMBER = re.compile(rf"(?:(?<![\w)\]])[-+])?{_DECIMAL}(?:/\d+)?(?:\\?%)?", re.ASCII)
 _PLAIN = re.compile(rf"([-+]?{_DECIMAL})(?:/(\d+))?", re.ASCII)
 _POWER = re.compile(r"\^|\*\*")
+_TOWER = re.compile(r"(?:\^|\*\*)\s*[-+]?\w+\s*(?:\^|\*\*)")
 
 
 def extract_answer(text: str) -> str | None:
-    r"""The content of the last complete `\boxed{...}`, else the last number with its sign, fraction or percent sign.
+    r"""The content of the last `\boxed{...}`, else the last number with its sign, fraction or percent sign.
 
     None where the text holds neither. Full-width digits and the minus sign U+2212 are read as plain ones.
     """
@@ -37,10 +39,8 @@ def extract_answer(text: str) -> str | None:
     boxed = _last_boxed(text)
     if boxed is not None:
         return boxed or None
-    last = None
-    for last in _NUMBER.finditer(text):
-        pass
-    return last[0] if last else None
+    numbers = [match[0] for match in _NUMBER.finditer(text)]
+    return numbers[-1] if numbers else None
 
 
 def _last_boxed(text: str) -> str | None:
@@ -83,7 +83,7 @@ def _plain_value(text: str) -> Fraction | None:
 def _equal_symbolically(prediction: str, reference: str) -> bool:
     if not prediction or too_costly(prediction) or too_costly(reference):
         return False
-    # math-verify's time limit is a signal, which only the main thread can set; `too_costly` guards the others.
+    # math-verify's time limit is a signal, which only the main thread can set; `too_costly` guards all.
     in_main_thread = threading.current_thread() is threading.main_thread()
     return _verified(prediction, reference, TIMEOUT_SECONDS if in_main_thread else None)
 
@@ -92,16 +92,21 @@ def _equal_symbolically(prediction: str, reference: str) -> bool:
 def _verified(prediction: str, reference: str, timeout_seconds: int | None) -> bool:
     from math_verify import LatexExtractionConfig, parse, verify  # sympy takes most of a second to import
 
-    reader = [LatexExtractionConfig()]  # the LaTeX reader alone: the other one hands text to sympy's `parse_expr`
+    reader = [
+        LatexExtractionConfig()
+    ]  # the LaTeX reader alone: the other one hands text to sympy's `parse_expr`
     gold, mine = (
-        parse(f"${text}$", extraction_config=reader, parsing_timeout=timeout_seconds) for text in (reference, prediction)
+        parse(f"${text}$", extraction_config=reader, parsing_timeout=timeout_seconds)
+        for text in (reference, prediction)
     )
     return bool(verify(gold, mine, timeout_seconds=timeout_seconds))
 
 
 def too_costly(expression: str) -> bool:
-    """Whether evaluating the expression could take long: too long a text, a factorial, a tower or a large power."""
+    """Whether evaluation could take long: a long text, a factorial, a tower or a large power."""
     if len(expression) > MAX_EXPRESSION_CHARACTERS or "!" in expression or "\\binom" in expression:
+        return True
+    if _TOWER.search(expression):
         return True
     plain, nested = 1, 1
     for mark in _POWER.finditer(expression):
@@ -117,7 +122,7 @@ def too_costly(expression: str) -> bool:
 
 
 def _exponent_after(expression: str, start: int) -> str:
-    """The bracketed or single exponent that starts there; the rest of the text where its bracket is not closed."""
+    """The bracketed or single exponent that starts there; all that follows where no bracket closes it."""
     rest = expression[start:].lstrip()
     opening = rest[:1]
     if opening not in ("{", "("):
@@ -143,7 +148,9 @@ class MathMatch:
 
     def score(self, predictions: Sequence[str | None], references: Sequence[str]) -> list[Score]:
         """One score per pair; statistics: `correct`."""
-        return [_score_one(prediction, reference) for prediction, reference in paired(predictions, references)]
+        return [
+            _score_one(prediction, reference) for prediction, reference in paired(predictions, references)
+        ]
 
     def aggregate(self, scores: Sequence[Score]) -> float:
         """Accuracy over all items."""

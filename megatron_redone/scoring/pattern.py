@@ -1,4 +1,4 @@
-"""Answer formats: readers of the formats that the tasks ask for, and the scorer that rewards keeping a format.
+"""Answer formats: readers of what the tasks ask for, and the scorer that rewards keeping a format.
 
 Every reader takes the whole answer, is strict about the format and returns None where the format is not kept.
 """
@@ -17,14 +17,16 @@ MAX_LETTERS = 26
 MIN_LANGUAGE_SHARE = 0.7
 
 _HAN = "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
-_UNIT = re.compile(rf"(?P<han>[{_HAN}])|(?P<latin>[A-Za-z\u00c0-\u024f]+(?:['’-][A-Za-z\u00c0-\u024f]+)*)|(?P<other>[^\W\d_])")
+_UNIT = re.compile(
+    rf"(?P<han>[{_HAN}])|(?P<latin>[A-Za-z\u00c0-\u024f]+(?:['’-][A-Za-z\u00c0-\u024f]+)*)|(?P<other>[^\W\d_])"
+)
 _WORD = re.compile(rf"[{_HAN}]|[^\W{_HAN}]+(?:['’.,-][^\W{_HAN}]+)*")
 _SEPARATORS = {"zh": re.compile("[,，、]"), "en": re.compile(",")}
 _CUE_END = re.compile(r"\s*[:：]\s*")
 
 
 def after_cue(text: str, cues: Sequence[str]) -> str | None:
-    """What follows a leading `Cue:` (any of the cues, either colon, any case); None where no cue stands there."""
+    """What follows a leading `Cue:` (any of the cues, either colon, any case); None without one."""
     for cue in cues:
         if text[: len(cue)].casefold() == cue.casefold() and (colon := _CUE_END.match(text, len(cue))):
             return text[colon.end() :]
@@ -32,7 +34,7 @@ def after_cue(text: str, cues: Sequence[str]) -> str | None:
 
 
 def read_label(text: str, labels: Sequence[str]) -> str | None:
-    """The label that the text is: as it stands, else after `normalise.loose`; None where it is none of them."""
+    """The label that the text is: as it stands, else after `normalise.loose`; None if it is none."""
     for label in labels:
         if tidy(text) == tidy(label):
             return label
@@ -41,7 +43,7 @@ def read_label(text: str, labels: Sequence[str]) -> str | None:
 
 
 def read_letter(text: str, num_options: int) -> str | None:
-    """The option letter "A".. that the text is: `B`, `b`, `B.` or `(B)`; None where it is none of the options."""
+    """The option letter that the text is: `B`, `b`, `B.` or `(B)`; None if it is no option's."""
     letter = loose(text).strip("()[] ").upper()
     return letter if letter and letter in letters(num_options) else None
 
@@ -52,19 +54,14 @@ def letters(num_options: int) -> list[str]:
 
 
 def read_commas(text: str, language: str) -> list[str] | None:
-    """The items of a one-line comma list, trimmed, first mention kept; None for an empty item or several lines.
+    """The items of a one-line comma list, trimmed and without repeats; None if one is empty.
 
-    Chinese rows may use the full-width comma and the enumeration comma too.
+    Chinese lists may use the full-width comma and the enumeration comma too.
     """
     if "\n" in text.strip():
         return None
     items = [tidy(item) for item in _SEPARATORS.get(language, _SEPARATORS["en"]).split(text)]
     return list(dict.fromkeys(items)) if all(items) else None
-
-
-def has_separator(item: str, language: str) -> bool:
-    """Whether the item would fall apart in a comma list of that language."""
-    return _SEPARATORS.get(language, _SEPARATORS["en"]).search(item) is not None
 
 
 def read_bars(text: str, num_parts: int) -> list[str] | None:
@@ -86,15 +83,15 @@ def read_line(text: str) -> str | None:
 
 
 def num_words(text: str) -> int:
-    """Words of a text in any mix of languages: a Han character counts one, as does a run of letters or digits."""
+    """Words of a text in any mix of languages: each Han character, each run of letters or digits."""
     return sum(1 for _ in _WORD.finditer(text))
 
 
 def language_share(text: str, language: str) -> float:
     """Share in 0..1 of the text that is in the language, of what is in any; 0 for a text without letters.
 
-    Units are Han characters for `zh`, Latin words for every other language, and letters of further scripts, which
-    belong to none of these. Digits, punctuation and emoji are not counted.
+    Units are Han characters for `zh`, Latin words for every other language, and letters of further scripts,
+    which belong to none of these. Digits, punctuation and emoji are not counted.
     """
     counts = {"han": 0, "latin": 0, "other": 0}
     for unit in _UNIT.finditer(text):
@@ -121,7 +118,7 @@ class Pattern:
     one_line: bool = False
 
     def problems(self, text: str) -> dict[str, str]:
-        """The rules that the text breaks, by name, each with what was found; empty where it keeps the pattern."""
+        """The rules that the text breaks, by name, each with what was found."""
         problems: dict[str, str] = {}
         words = num_words(text)
         if not text.strip() or words < self.min_words:
@@ -131,7 +128,9 @@ class Pattern:
         if self.language is not None:
             share = language_share(text, self.language)
             if share < MIN_LANGUAGE_SHARE:
-                problems["language"] = f"{share:.0%} of it is {self.language}, at least {MIN_LANGUAGE_SHARE:.0%} asked"
+                problems["language"] = (
+                    f"{share:.0%} of it is {self.language}, at least {MIN_LANGUAGE_SHARE:.0%} asked"
+                )
         if self.any_of and not any(loose(cue) in loose(text) for cue in self.any_of):
             problems["cue"] = f"none of the {len(self.any_of)} asked expressions occurs"
         if self.one_line and len(text.strip().splitlines()) > 1:

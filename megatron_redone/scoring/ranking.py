@@ -13,16 +13,20 @@ from megatron_redone.scoring.base import UNREADABLE, Score, paired, total
 class PairwiseOrder:
     """Share of the gold order's pairs that the prediction puts in the same order, (Kendall's tau + 1) / 2.
 
-    A random order earns 0.5 on average and the reversed one 0. A pair of which the prediction lacks a member is a miss.
-    Aggregate: agreeing pairs over pairs of all items (unreadable answers agree on none). An order of one thing has no
-    pair: it scores 1 where the prediction names that thing.
+    A random order earns 0.5 on average and the reversed one 0. A pair of which the prediction lacks a member
+    is a miss. Aggregate: agreeing pairs over pairs of all items (unreadable answers agree on none). An order
+    of one thing has no pair: it scores 1 where the prediction names that thing.
     """
 
     name: str = "pairwise_order"
 
-    def score(self, predictions: Sequence[Sequence[str] | None], references: Sequence[Sequence[str]]) -> list[Score]:
+    def score(
+        self, predictions: Sequence[Sequence[str] | None], references: Sequence[Sequence[str]]
+    ) -> list[Score]:
         """One score per pair of orders; statistics: `agreeing`, `pairs`."""
-        return [_score_order(prediction, reference) for prediction, reference in paired(predictions, references)]
+        return [
+            _score_order(prediction, reference) for prediction, reference in paired(predictions, references)
+        ]
 
     def aggregate(self, scores: Sequence[Score]) -> float:
         """sum(agreeing) / sum(pairs)."""

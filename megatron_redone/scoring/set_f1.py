@@ -17,16 +17,19 @@ from megatron_redone.scoring.normalise import tidy
 class SetF1:
     """F1 of the predicted set against the gold set, case-sensitive, after `normalise.tidy`.
 
-    Item value: 2 * hits / (predicted + gold). Aggregate: micro-F1, the same formula over sums. An empty set counts as
-    the set of one empty item, so that agreeing on "nothing" is one hit, and answering to nothing (or nothing to
-    something) is a miss on both sides. An unreadable answer predicts no item: all gold items are missed.
+    Item value: 2 * hits / (predicted + gold). Aggregate: micro-F1, the same formula over sums. An empty set
+    counts as the set of one empty item, so that agreeing on "nothing" is one hit, and answering to nothing
+    (or nothing to something) is a miss on both sides. An unreadable answer predicts no item: all gold items
+    are missed.
     """
 
     name: str = "set_f1"
 
     def score(self, predictions: Sequence[Iterable[str] | None], references: Sequence[Any]) -> list[Score]:
-        """One score per pair of text collections; statistics: `hits`, `predicted`, `gold` (numbers of items)."""
-        return [_score_sets(prediction, reference) for prediction, reference in paired(predictions, references)]
+        """One score per pair of collections; statistics: `hits`, `predicted`, `gold` (numbers of items)."""
+        return [
+            _score_sets(prediction, reference) for prediction, reference in paired(predictions, references)
+        ]
 
     def aggregate(self, scores: Sequence[Score]) -> float:
         """Micro-F1 = 2 * sum(hits) / (sum(predicted) + sum(gold))."""
@@ -53,18 +56,20 @@ def _score_sets(prediction: Iterable[str] | None, reference: Iterable[str]) -> S
 class LevelF1:
     """Grades of an ordered scale, such as relevance -1..3.
 
-    Item value (the reward): 1 where the level is the gold level, else 0; a near miss earns nothing, because the
-    benchmark gives nothing for it. The mean of the item values is `accuracy`. Aggregate: the mean of the F1 of each
-    level (macro-F1) over the levels that occur as gold or as prediction among the items; an unreadable answer is a
-    miss of its gold level.
+    Item value (the reward): 1 where the level is the gold level, else 0; a near miss earns nothing, because
+    the benchmark gives nothing for it. The mean of the item values is `accuracy`. Aggregate: the mean of the
+    F1 of each level (macro-F1) over the levels that occur as gold or as prediction among the items; an
+    unreadable answer is a miss of its gold level.
     """
 
     levels: tuple[int, ...]
     name: str = "level_f1"
 
     def score(self, predictions: Sequence[int | None], references: Sequence[int]) -> list[Score]:
-        """One score per pair of levels; statistics: `gold_L`, `predicted_L`, `hits_L` of the levels touched."""
-        return [_score_level(prediction, reference) for prediction, reference in paired(predictions, references)]
+        """One score per pair; statistics: `gold_L`, `predicted_L`, `hits_L` of the levels touched."""
+        return [
+            _score_level(prediction, reference) for prediction, reference in paired(predictions, references)
+        ]
 
     def aggregate(self, scores: Sequence[Score]) -> float:
         """Macro-F1 over the levels that occur."""

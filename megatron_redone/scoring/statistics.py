@@ -1,7 +1,7 @@
 """Confidence intervals of scores: seeded bootstrap, Wilson for 0/1 scores, and paired differences.
 
-All bootstrap intervals are percentile intervals over resampled items, drawn by Philox from the seed, so the same
-values and seed give the same interval everywhere.
+All bootstrap intervals are percentile intervals over resampled items, drawn by Philox from the seed, so the
+same values and seed give the same interval everywhere.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def bootstrap_interval(
 ) -> tuple[float, float]:
     """Percentile bootstrap interval of the mean of the values (Efron 1979).
 
-    Where all values are equal the interval has no width, however few they are: use `mean_interval` for 0/1 scores.
+    Equal values give an interval without width, however few they are: use `mean_interval` for 0/1 scores.
 
     Raises:
         ValueError: no values, a level outside (0, 1), or fewer than 1 resample.
@@ -40,7 +40,7 @@ def bootstrap_interval(
 def bootstrap_aggregate_interval(
     scorer: Scorer, scores: Sequence[Score], seed: int, level: float = 0.95, num_resamples: int = 2000
 ) -> tuple[float, float]:
-    """Percentile bootstrap interval of `scorer.aggregate` over resampled items, for values that are not means.
+    """Percentile bootstrap interval of `scorer.aggregate` over resampled items, whatever it computes.
 
     Raises:
         ValueError: as `bootstrap_interval`.
@@ -95,7 +95,9 @@ def paired_difference_interval(
         ValueError: lengths differ, or as `bootstrap_interval`.
     """
     if len(first) != len(second):
-        raise ValueError(f"{len(first)} values against {len(second)}; a paired interval needs the same items on both sides")
+        raise ValueError(
+            f"{len(first)} values against {len(second)}; a paired interval needs the same items on both sides"
+        )
     return bootstrap_interval([b - a for a, b in zip(first, second, strict=True)], seed, level, num_resamples)
 
 
@@ -103,7 +105,9 @@ def _check(num_values: int, level: float, num_resamples: int) -> None:
     if num_values < 1:
         raise ValueError("an interval of no values; give at least one")
     if not 0.0 < level < 1.0:
-        raise ValueError(f"level={level} is not a confidence level; give a share between 0 and 1, such as 0.95")
+        raise ValueError(
+            f"level={level} is not a confidence level; give a share between 0 and 1, such as 0.95"
+        )
     if num_resamples < 1:
         raise ValueError(f"num_resamples={num_resamples}; give at least 1")
 

@@ -1,7 +1,7 @@
 """Metrics of generated text: sentence BLEU and chrF2 (sacrebleu), and ANLS.
 
-The translation value is the mean of sentence BLEU and chrF2, as SNS-TransBench averages them; both parts are in the
-statistics, with what corpus BLEU needs.
+The translation value is the mean of sentence BLEU and chrF2, as SNS-TransBench averages them; both parts are
+in the statistics, with what corpus BLEU needs.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def tokenizer_of(language: str) -> str:
 
 
 def sentence_bleu(hypothesis: str, reference: str, language: str) -> float:
-    """sacrebleu sentence BLEU in 0..1: effective order, exponential smoothing, tokenizer by target language."""
+    """sacrebleu sentence BLEU in 0..1: effective order, exponential smoothing, tokenizer by language."""
     return _unit(_bleu(tokenizer_of(language)).sentence_score(hypothesis, [reference]).score)
 
 
@@ -60,7 +60,10 @@ class BleuChrf:
 
     def score(self, predictions: Sequence[str | None], references: Sequence[str]) -> list[Score]:
         """One score per pair; statistics: `bleu`, `chrf` (0..1) and the n-gram counts of corpus BLEU."""
-        return [self._score_one(prediction, reference) for prediction, reference in paired(predictions, references)]
+        return [
+            self._score_one(prediction, reference)
+            for prediction, reference in paired(predictions, references)
+        ]
 
     def aggregate(self, scores: Sequence[Score]) -> float:
         """The mean of the item values."""
@@ -98,8 +101,8 @@ class BleuChrf:
 def edit_distance(first: str, second: str) -> int:
     """Levenshtein distance in characters, by Hyyrö's bit-parallel form of Myers' algorithm (2001).
 
-    The columns of the distance matrix are held as two integers of len(shorter) bits, so that the time grows with the
-    longer text only as long as the shorter one is a line or so.
+    The columns of the distance matrix are held as two integers of len(shorter) bits, so that the time grows
+    with the longer text only as long as the shorter one is a line or so.
     """
     pattern, text = (first, second) if len(first) <= len(second) else (second, first)
     if not pattern:
@@ -111,7 +114,9 @@ def edit_distance(first: str, second: str) -> int:
     vertical_plus, vertical_minus, distance = full, 0, len(pattern)
     for character in text:
         matches = positions.get(character, 0)
-        diagonal = ((((matches & vertical_plus) + vertical_plus) ^ vertical_plus) | matches | vertical_minus) & full
+        diagonal = (
+            (((matches & vertical_plus) + vertical_plus) ^ vertical_plus) | matches | vertical_minus
+        ) & full
         horizontal_plus = vertical_minus | (full & ~(diagonal | vertical_plus))
         horizontal_minus = diagonal & vertical_plus
         if horizontal_plus & last:
@@ -133,13 +138,15 @@ def anls(prediction: str, reference: str) -> float:
 
 @dataclass(frozen=True)
 class Anls:
-    """Normalised Levenshtein similarity of one-line texts, raw characters, no threshold; the aggregate is the mean."""
+    """`anls` of one-line texts, without a threshold; the aggregate is the mean."""
 
     name: str = "anls"
 
     def score(self, predictions: Sequence[str | None], references: Sequence[str]) -> list[Score]:
         """One score per pair; statistics: `anls`."""
-        return [_score_anls(prediction, reference) for prediction, reference in paired(predictions, references)]
+        return [
+            _score_anls(prediction, reference) for prediction, reference in paired(predictions, references)
+        ]
 
     def aggregate(self, scores: Sequence[Score]) -> float:
         """The mean of the item values."""

@@ -1,7 +1,8 @@
 """Parsers and formatters that tasks share: the asked answer formats, tied to a row's options and language.
 
-A parser takes (answer, row) and returns the answer or None; a formatter takes (gold answer, row) and returns its text.
-The readers themselves stand in `scoring/pattern.py`, `scoring/literal.py` and `scoring/mathematics.py`.
+A parser takes (answer, row) and returns the answer or None; a formatter takes (gold answer, row) and returns
+its text. The readers themselves stand in `scoring/pattern.py`, `scoring/literal.py` and
+`scoring/mathematics.py`.
 """
 
 from __future__ import annotations
@@ -42,6 +43,17 @@ def letters_of(field: str) -> Options:
 def yes_no(row: Row) -> list[list[str]]:
     """Yes and No in the row's language."""
     return [_YES_NO[row.language]]
+
+
+def yes_no_answer(row: Row) -> str:
+    """The gold Yes or No in the row's language; rows may say Yes and No in every language."""
+    english = dict(zip(_YES_NO["en"], _YES_NO[row.language], strict=True))
+    return english.get(row.answer, str(row.answer))
+
+
+def without_repeats(row: Row) -> list[str]:
+    """The gold items of a set, each once, in order of first mention."""
+    return list(dict.fromkeys(row.answer))
 
 
 def plain_text(gold: Any, row: Row) -> str:

@@ -1,13 +1,13 @@
 """Row and Task: one declaration per task that evaluation, reward, diagnosis and training data all use.
 
-A `Row` is one question with its gold answer, as a JSON object in a JSONL file. A `Task` turns a row into chat messages
-(`render`), writes the gold answer as the assistant would (`target`), reads an answer back (`parse`) and scores it
-(`score`). `validate` refuses a row whose own gold answer could not earn full marks, so a task cannot ask for what its
-parser rejects.
+A `Row` is one question with its gold answer, as a JSON object in a JSONL file. A `Task` turns a row into chat
+messages (`render`), writes the gold answer as the assistant would (`target`), reads an answer back (`parse`)
+and scores it (`score`). `validate` refuses a row whose own gold answer could not earn full marks, so a task
+cannot ask for what its parser rejects.
 
-Thinking: an answer may open with `<think>...</think>`. Only what follows the last `</think>` is the answer; a `<think>`
-that is not closed is a format failure. Templates that open the thought in the prompt leave `</think>` alone in the
-completion, which is read the same way.
+Thinking: an answer may open with `<think>...</think>`. Only what follows the last `</think>` is the answer; a
+`<think>` that is not closed is a format failure. Templates that open the thought in the prompt leave
+`</think>` alone in the completion, which is read the same way.
 """
 
 from __future__ import annotations
@@ -16,17 +16,26 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+from megatron_redone.common.errors import DataError
+from megatron_redone.data.conversation import THINK_CLOSE, THINK_OPEN, Message, check_unicode
 from megatron_redone.scoring.base import Score, Scorer
 from megatron_redone.scoring.literal import write_text_list
 from megatron_redone.scoring.pattern import letters
 from megatron_redone.tasks.row import Row, nearest
 
-__all__ = ["Field", "Message", "Row", "Task", "answer_after_thought", "gold_answer", "join_items", "with_thought"]
+__all__ = [
+    "Field",
+    "Message",
+    "Row",
+    "Task",
+    "answer_after_thought",
+    "gold_answer",
+    "join_items",
+    "with_thought",
+]
 
 MAX_ANSWER_CHARACTERS = 50_000
-THINK_OPEN, THINK_CLOSE = "<think>", "</think>"
 
-Message = dict[str, str]  # keys "role" and "content"
 FieldKind = Literal["text", "texts", "integer"]
 AnswerKind = Literal["text", "texts", "integer", "number"]
 AnswerFormat = Literal["choice", "extraction", "generation"]
@@ -66,7 +75,8 @@ class Field:
         value = row.fields[self.name]
         found = type(value).__name__
         if self.kind == "integer":
-            return [] if type(value) is int and value >= 1 else [f"{where} is {value!r}, expected an integer >= 1"]
+            valid = type(value) is int and value >= 1
+            return [] if valid else [f"{where} is {value!r}, expected an integer >= 1"]
         if self.kind == "text":
             if not isinstance(value, str):
                 return [f"{where} is {found}, expected a text"]
@@ -83,24 +93,22 @@ class Field:
 
 
 def answer_after_thought(text: str) -> str | None:
-    """What follows the last `</think>`, trimmed; the whole text where there is no thought; None for an open thought."""
+    """What follows the last `</think>` (all of a text without one), trimmed; None for an open thought."""
     _, _, rest = text.rpartition(THINK_CLOSE)
     return None if THINK_OPEN in rest else rest.strip()
 
 
 def with_thought(answer: str, rationale: str | None) -> str:
-    """The assistant's turn: the answer, after its thought if there is one (the layout of Qwen3's template)."""
+    """The assistant's turn: the answer, after its thought if there is one (laid out as Qwen3 does)."""
     return answer if rationale is None else f"{THINK_OPEN}\n{rationale.strip()}\n{THINK_CLOSE}\n\n{answer}"
 
 
 def gold_answer(row: Row) -> Any:
-    """The gold answer as a parser would return it: lists without repeats, numbers as text, the rest as it is."""
-    if isinstance(row.answer, list | tuple):
-        return list(dict.fromkeys(row.answer))
-    return row.answer
+    """`Row.answer`; a sequence as a list."""
+    return list(row.answer) if isinstance(row.answer, list | tuple) else row.answer
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Task:
     """One task of the catalogue.
 
@@ -116,7 +124,8 @@ class Task:
         formatter: writes a gold answer of a row in the asked format.
         format_rule: the asked format in words, for the reason of a refused answer.
         answer_kind: type of `Row.answer`.
-        reference: what the scorer compares with; the gold answer unless the scorer needs other fields.
+        canonical: the gold answer of a row as the parser returns it.
+        reference: what the scorer compares with, if it is not the gold answer.
         options: the choices of a row: one list per slot of the answer; None for open answers.
         gold_in_options: whether the gold answer must be among the options.
         allow_empty_answer: whether an empty list is a valid gold answer.
@@ -137,7 +146,8 @@ class Task:
     formatter: Callable[[Any, Row], str]
     format_rule: str
     answer_kind: AnswerKind = "text"
-    reference: Callable[[Row], Any] = gold_answer
+    canonical: Callable[[Row], Any] = gold_answer
+    reference: Callable[[Row], Any] | None = None
     options: Callable[[Row], list[list[str]]] | None = None
     gold_in_options: bool = True
     allow_empty_answer: bool = False
@@ -160,10 +170,10 @@ class Task:
 
     def gold(self, row: Row) -> Any:
         """The gold answer as `parse` returns it."""
-        return str(row.answer) if self.answer_kind == "number" else gold_answer(row)
+        return self.canonical(row)
 
     def parse(self, text: str, row: Row) -> Any | None:
-        """The answer in a model's text, or None where it does not keep the format. Never raises, whatever the text."""
+        """The answer in a model's text, or None where it does not keep the format; raises on no text."""
         answer = answer_after_thought(text)
         if not answer or len(answer) > MAX_ANSWER_CHARACTERS:
             return None
@@ -176,7 +186,7 @@ class Task:
             ValueError: the two lengths differ.
         """
         predictions = [self.parse(text, row) for text, row in zip(texts, rows, strict=True)]
-        scores = self.scorer.score(predictions, [self.reference(row) for row in rows])
+        scores = self.scorer.score(predictions, [(self.reference or self.canonical)(row) for row in rows])
         return [
             score if score.parsed else replace(score, reason=self._failure(text))
             for score, text in zip(scores, texts, strict=True)
@@ -189,7 +199,9 @@ class Task:
         if row.language not in self.templates:
             return [f"language {row.language!r} is not one of {', '.join(self.languages)}"]
         names = {item.name: item for item in self.fields}
-        problems = [f"unknown field {name!r}{nearest(name, names)}" for name in row.fields if name not in names]
+        problems = [
+            f"unknown field {name!r}{nearest(name, names)}" for name in row.fields if name not in names
+        ]
         problems += [problem for item in self.fields for problem in item.problems(row)]
         problems += _answer_problems(self, row)
         if problems:
@@ -259,12 +271,21 @@ def _option_problems(task: Task, row: Row) -> list[str]:
 
 
 def _format_problems(task: Task, row: Row) -> list[str]:
-    """A gold answer that its own format or scorer would not give full marks, such as an item with a comma in it."""
+    """A gold answer that its own format or scorer refuses, such as an item with a comma in a comma list."""
+    if row.rationale is not None and not row.rationale.strip():
+        return ["rationale is empty; leave it out"]
     for name, text in (("answer", task.answer_text(row)), ("rationale", row.rationale or "")):
         if THINK_OPEN in text or THINK_CLOSE in text:
-            return [f"{name} contains {THINK_OPEN} or {THINK_CLOSE}; write the thought in `rationale`, without tags"]
+            return [f"{name} contains {THINK_OPEN} or {THINK_CLOSE}; a thought goes to `rationale`, untagged"]
     text = task.target(row)
+    try:
+        check_unicode(task.render(row)[0]["content"], "fields")
+        check_unicode(text, "answer")
+    except DataError as error:
+        return [str(error)]
     if task.parse(text, row) != task.gold(row):
         return [f"the gold answer cannot be read back from the asked format: expected {task.format_rule}"]
     score = task.score([text], [row])[0]
-    return [] if score.value == 1.0 else [f"the gold answer scores {score.value:.2f} by its own scorer: {score.reason}"]
+    if score.value > 1.0 - 1e-9:
+        return []
+    return [f"the gold answer scores {score.value:.2f} by its own scorer: {score.reason}"]

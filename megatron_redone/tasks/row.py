@@ -1,7 +1,4 @@
-"""A row of a task, as a JSON object a line.
-
-A bad row is refused with file, line and reason and counted; past a stated share of bad rows the whole file is refused.
-"""
+"""A row of a task and its JSON form."""
 
 from __future__ import annotations
 
@@ -84,13 +81,14 @@ def _json_problems(value: Mapping[str, Any]) -> list[str]:
     for key, content in value.items():
         if key not in _ROW_KEYS:
             problems.append(f"unknown key {key!r}{nearest(key, _ROW_KEYS)}")
-        elif not isinstance(content, _ROW_KEYS[key]) or isinstance(content, bool) and key == "weight":
+        elif not isinstance(content, _ROW_KEYS[key]) or (key == "weight" and isinstance(content, bool)):
             expected = " or ".join(kind.__name__ for kind in _ROW_KEYS[key])
             problems.append(f"{key!r} is {type(content).__name__}, expected {expected}")
         elif key in ("id", "task", "language") and not content:
             problems.append(f"{key!r} is empty")
-        elif key == "weight" and not (math.isfinite(content) and content > 0):
-            problems.append(f"weight={content} must be a finite number > 0")
+    weight = value.get("weight")
+    if isinstance(weight, int | float) and not 0 < weight < math.inf:
+        problems.append(f"weight={weight} must be a finite number > 0")
     return problems
 
 

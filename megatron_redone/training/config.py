@@ -1,7 +1,8 @@
-"""Settings of the optimizer and of batches. Imports no torch."""
+"""Settings of the optimizer, of batches and of the training stages. Imports no torch."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Literal
 
 from pydantic import Field
@@ -35,3 +36,44 @@ class CheckpointConfig(StrictModel):
 
     every_steps: int = Field(100, ge=1)
     """Steps between checkpoints; the newest is kept, and removed when the stage is done."""
+
+
+class TokenStageConfig(StrictModel):
+    """What pretraining and SFT share: rows of packed tokens and how many of them."""
+
+    sequence_length: int = Field(1024, ge=8)
+    """Tokens of a packed row, which is one micro-batch."""
+    global_batch_size: int = Field(8, ge=1)
+    """Packed rows of an optimizer step, over all replicas."""
+    epochs: float | None = Field(None, gt=0)
+    """Passes over the data; give this or `steps`."""
+    steps: int | None = Field(None, ge=1)
+    """Optimizer steps; give this or `epochs`."""
+
+    def rule_violations(self) -> Iterator[str]:
+        """One measure of length."""
+        if (self.epochs is None) == (self.steps is None):
+            yield f"epochs={self.epochs} and steps={self.steps}: give exactly one of them"
+
+    def num_steps(self, rows_per_epoch: int) -> int:
+        """Optimizer steps of the stage."""
+        if self.steps is not None:
+            return self.steps
+        assert self.epochs is not None
+        return max(1, round(self.epochs * rows_per_epoch / self.global_batch_size))
+
+
+class PretrainConfig(TokenStageConfig):
+    """Continued pretraining. The papers publish no figures for it: all defaults are ours."""
+
+    optimizer: OptimizerConfig = OptimizerConfig(lr=1e-4)
+
+
+class SFTConfig(TokenStageConfig):
+    """Supervised fine-tuning on answers. Defaults are RedOne 2.0's: length 16,384 packed, batch 64, 2 epochs."""
+
+    sequence_length: int = Field(16_384, ge=8)
+    global_batch_size: int = Field(64, ge=1)
+    optimizer: OptimizerConfig = OptimizerConfig(lr=5e-6)
+    too_long: Literal["drop", "truncate"] = "drop"
+    """A longer conversation is left out and counted, or loses its end."""

@@ -138,6 +138,17 @@ class MegatronEngine:
         self._run(microbatches, tokens, collect, forward_only=True)
         return self._from_last_stage(results, [batch.num_tokens for batch in microbatches])
 
+    def sharded_state(self, *, loading: bool = False) -> dict[str, Any]:
+        """Model and optimizer as Megatron sharded tensors, for `checkpoint/distributed.py`."""
+        model = self.model.sharded_state_dict()
+        optimizer = self.optimizer.sharded_state_dict(model, is_loading=loading)
+        return {"model": model, "optimizer": optimizer}
+
+    def load_sharded_state(self, state: Mapping[str, Any]) -> None:
+        """Takes the state that a checkpoint gave back."""
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+
     def _apply(
         self, objective: Objective, logits: Tensor, tokens: LabelledTokens, batch: PackedBatch
     ) -> LossTerms:

@@ -52,13 +52,13 @@ class RowsPerTask(StrictModel):
 
 
 class SynthesizeConfig(StrictModel):
-    """What to write: tasks, rows of each in each split, general rows and documents of the pretraining corpus."""
+    """What to write: tasks, rows of each in each split, general rows, documents of the pretraining corpus."""
 
     seed: int = 0
     tasks: tuple[str, ...] = Field(default=TASK_NAMES, min_length=1)
     rows: RowsPerTask = RowsPerTask()
     general_rows: EvenCount = 800
-    """Sums with rationale beyond the rows of the task `arithmetic`; of the train split, and different from its rows."""
+    """Sums with rationale, of the train split and other than the rows of the task `arithmetic`."""
     corpus_documents: int = Field(default=12_000, ge=0)
 
     @field_validator("tasks")
@@ -67,7 +67,7 @@ class SynthesizeConfig(StrictModel):
         for name in tasks:
             if name not in TASK_NAMES:
                 near = difflib.get_close_matches(name, TASK_NAMES, n=1, cutoff=0.0)[0]
-                raise ValueError(f"no rows can be synthesized for the task {name!r}; the nearest name is {near!r}")
+                raise ValueError(f"{name!r} is no task that rows can be written for; the nearest is {near!r}")
         if len(set(tasks)) < len(tasks):
             raise ValueError("a task stands twice; name each once")
         return tasks

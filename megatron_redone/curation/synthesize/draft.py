@@ -9,6 +9,8 @@ from typing import Any
 from megatron_redone.curation.synthesize.notes import Author
 from megatron_redone.curation.synthesize.texts import Drawn, Text
 
+YES, NO = Text("Yes", "是"), Text("No", "否")
+
 
 @dataclass(frozen=True, slots=True)
 class Draft:

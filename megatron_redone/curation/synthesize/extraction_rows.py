@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from megatron_redone.curation.synthesize.draft import Draft, Order, placed, worded
+from megatron_redone.curation.synthesize.draft import NO, YES, Draft, Order, placed, worded
 from megatron_redone.curation.synthesize.lexicon import (
     ADJECTIVES,
     ENTITY_TYPES,
@@ -16,7 +16,6 @@ from megatron_redone.curation.synthesize.lexicon import (
 )
 from megatron_redone.curation.synthesize.notes import other_than
 from megatron_redone.curation.synthesize.phrases import (
-    COMMENTS,
     DOUBLE_NAME_SENTENCES,
     INTENTS,
     NAME_SENTENCES,
@@ -46,12 +45,12 @@ def hashtag_multiple(order: Order) -> Draft:
     author = order.author
     first = SUBTOPICS[order.label % len(SUBTOPICS)]
     second = author.subtopic(first) if author.random.random() < 1 / 3 else first
-    items = (*author.items(first, 1), *author.items(second, 1, *author.items(first, 0)))
-    if second is first:
-        items = author.items(first, 2)
+    items = author.items(first, 2) if second is first else (*author.items(first, 1), *author.items(second, 1))
     note = author.note(items)
     right = list(dict.fromkeys((first, second)))
-    wrong = author.random.sample([other for other in SUBTOPICS if other not in right], NUM_OPTIONS - len(right))
+    wrong = author.random.sample(
+        [other for other in SUBTOPICS if other not in right], NUM_OPTIONS - len(right)
+    )
     options = placed(first, author.random.sample([*right[1:], *wrong], NUM_OPTIONS - 1), order.place)
     title, content = note.title.of(order.language), note.content.of(order.language)
     candidates = [option.hashtag.of(order.language) for option in options]
@@ -60,7 +59,7 @@ def hashtag_multiple(order: Order) -> Draft:
 
 
 def note_ner(order: Order) -> Draft:
-    """The names of the asked type in a sentence that has names of every type; two of it in one row of four."""
+    """The names of the asked type in a sentence that has names of every type; two of it in a row of four."""
     kind = ENTITY_TYPES[order.label % len(ENTITY_TYPES)]
     frames = DOUBLE_NAME_SENTENCES[kind.en] if order.author.random.random() < 1 / 4 else NAME_SENTENCES
     content = order.author.names_sentence(frames).of(order.language)
@@ -73,8 +72,7 @@ def highlight_words(order: Order) -> Draft:
     """The candidates that a comment names and that are things to search for; none in one row of five."""
     author, language = order.author, order.language
     count = (0, 1, 1, 2, 2)[order.label % 5]
-    items = tuple(author.random.sample(ITEMS, count))
-    comment = author.from_frames(COMMENTS[count], **dict(zip("wv", ([item] for item in items), strict=False)))
+    comment, items = author.comment(count)
     plain = [word for word in _PLAIN_WORDS if word.en in re.findall(r"\w+", comment.en)]
     wrong = author.random.sample(plain, min(len(plain), NUM_OPTIONS - 1 - count))
     absent = [item for item in ITEMS if item not in items]
@@ -99,4 +97,5 @@ def question_document_match(order: Order) -> Draft:
     document = author.from_frames(told.documents, w=[thing])
     texts: tuple[Text, Text] = (question, document)
     fields = dict(zip(("question", "document"), worded(texts, order.language), strict=True))
-    return Draft(dict(fields), "Yes" if (told, thing) == (intent, item) else "No", tuple(fields.values()))
+    answer = YES if (told, thing) == (intent, item) else NO
+    return Draft(dict(fields), answer.of(order.language), tuple(fields.values()))

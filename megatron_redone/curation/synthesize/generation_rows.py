@@ -3,30 +3,40 @@
 from __future__ import annotations
 
 from megatron_redone.curation.synthesize.draft import Draft, Order
-from megatron_redone.curation.synthesize.phrases import CATCHWORDS, FEELINGS, PERSONAS, PAIR_SENTENCES, SENTENCES
+from megatron_redone.curation.synthesize.phrases import (
+    CATCHWORDS,
+    FEELINGS,
+    PAIR_SENTENCES,
+    PERSONAS,
+    SENTENCES,
+)
 from megatron_redone.curation.synthesize.sums import draw_sum
-from megatron_redone.curation.synthesize.texts import CHINESE, ENGLISH, Text
+from megatron_redone.curation.synthesize.texts import CHINESE, ENGLISH, Text, fill
 
-MAX_REPLY_WORDS = 8
-COMBINATIONS = len(FEELINGS) * len(PERSONAS)
+MAX_REPLY_WORDS = {ENGLISH: 8, CHINESE: 12}
+"""English words, Chinese characters."""
+_REPLY = Text("{comfort}, {word}.", "{comfort}，{word}。")
+_CUE = Text("{cue}, {word}", "{cue}，{word}")
 
 
 def reply_to(feeling: int, persona: int) -> Text:
-    """What a persona answers to a feeling: its word, then the comfort that the feeling asks for."""
-    word, comfort = CATCHWORDS[persona], FEELINGS[feeling].comfort
-    return Text(f"{word.en}, {comfort.en}", f"{word.zh}，{comfort.zh}")
+    """What a persona answers to a feeling: the comfort that the feeling asks for, then the persona's word."""
+    return fill(_REPLY, comfort=FEELINGS[feeling].comfort, word=CATCHWORDS[persona])
 
 
 def emotional_companion(order: Order) -> Draft:
-    """A reply in the persona's manner that comforts what the message shows."""
+    """A reply in the persona's manner that comforts what the message shows.
+
+    The cue joins the ends of both, so that neither half of the answer earns the reward alone.
+    """
     feeling, persona = order.label % len(FEELINGS), order.label // len(FEELINGS) % len(PERSONAS)
     language = order.language
     message = order.author.message(FEELINGS[feeling]).of(language)
     fields = {
         "persona": PERSONAS[persona].of(language),
         "message": message,
-        "max_words": MAX_REPLY_WORDS,
-        "cues": [CATCHWORDS[persona].of(language), FEELINGS[feeling].cue.of(language)],
+        "max_words": MAX_REPLY_WORDS[language],
+        "cues": [fill(_CUE, cue=FEELINGS[feeling].cue, word=CATCHWORDS[persona]).of(language)],
     }
     return Draft(fields, reply_to(feeling, persona).of(language), (message,))
 

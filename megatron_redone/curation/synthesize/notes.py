@@ -6,7 +6,7 @@ all belong to its split, so no sentence is shared between splits, not even insid
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
 from string import Formatter
@@ -47,6 +47,7 @@ def other_than(random: Random, pool: Sequence[Drawn], *excluded: Drawn) -> Drawn
 
 _POOLS: Mapping[str, Sequence[Text]] = {
     "w": lexicon.ITEMS,
+    "v": lexicon.ITEMS,
     "a": lexicon.ADJECTIVES,
     "t": lexicon.TIMES,
     "b": lexicon.BRANDS,
@@ -76,16 +77,17 @@ class Author:
 
     def from_frames(self, frames: Sequence[Text], **pools: Sequence[Text]) -> Text:
         """A sentence of one of the frames; `pools` narrows what may fill a slot."""
-        return draw_in_split(lambda random: _fill(random, frames, pools), lambda text: text, self.random, self.split)
+        return self._drawn(lambda random: _fill(random, frames, pools), lambda text: text)
 
-    def item(self) -> Text:
-        """Any thing."""
-        return self.random.choice(lexicon.ITEMS)
+    def _drawn(self, draw: Callable[[Random], Drawn], text_of: Callable[[Drawn], Text]) -> Drawn:
+        return draw_in_split(draw, text_of, self.random, self.split)
 
     def subtopic(self, *excluded: Subtopic) -> Subtopic:
         """A subtopic none of whose topics is that of `excluded`."""
         topics = {subtopic.topic for subtopic in excluded}
-        return self.random.choice([subtopic for subtopic in lexicon.SUBTOPICS if subtopic.topic not in topics])
+        return self.random.choice(
+            [subtopic for subtopic in lexicon.SUBTOPICS if subtopic.topic not in topics]
+        )
 
     def items(self, subtopic: Subtopic, count: int, *excluded: Text) -> tuple[Text, ...]:
         """`count` different things of a subtopic."""
@@ -119,7 +121,7 @@ class Author:
             item = random.choice(pool)
             return Query(fill(random.choice(wish.queries), w=item), (item,), wish)
 
-        query = draw_in_split(draw, lambda drawn: drawn.text, self.random, self.split)
+        query = self._drawn(draw, lambda drawn: drawn.text)
         return Query(self._for_audience(query.text), query.items, query.intent)
 
     def double_query(self, first: Subtopic, second: Subtopic) -> Query:
@@ -128,9 +130,13 @@ class Author:
         def draw(random: Random) -> Query:
             items = (random.choice(first.items), random.choice(second.items))
             ordered = items if random.random() < 0.5 else items[::-1]
-            return Query(Text(f"{ordered[0].en} or {ordered[1].en}", f"{ordered[0].zh}或者{ordered[1].zh}"), items, None)
+            return Query(
+                Text(f"{ordered[0].en} or {ordered[1].en}", f"{ordered[0].zh}或者{ordered[1].zh}"),
+                items,
+                None,
+            )
 
-        query = draw_in_split(draw, lambda drawn: drawn.text, self.random, self.split)
+        query = self._drawn(draw, lambda drawn: drawn.text)
         return Query(self._for_audience(query.text), query.items, None)
 
     def _for_audience(self, query: Text) -> Text:
@@ -140,28 +146,50 @@ class Author:
         return Text(f"{query.en} {audience.en}", f"{audience.zh}{query.zh}")
 
     def next_search(self, intent: Intent) -> tuple[Text, Text]:
-        """(query, thing): the query that a comment of this intent leads to, about a thing drawn for the split."""
+        """(query, thing): the query that a comment of this intent leads to, and the thing it is about."""
 
         def draw(random: Random) -> tuple[Text, Text]:
             item = random.choice(lexicon.ITEMS)
             return fill(intent.queries[0], w=item), item
 
-        return draw_in_split(draw, lambda drawn: drawn[0], self.random, self.split)
+        return self._drawn(draw, lambda drawn: drawn[0])
 
     def question(self, intent: Intent) -> tuple[Text, Text]:
-        """(question, thing): asks for this intent about a thing drawn for the split."""
+        """(question, thing): a question of this intent, and the thing it is about."""
 
         def draw(random: Random) -> tuple[Text, Text]:
             item = random.choice(lexicon.ITEMS)
             return fill(random.choice(intent.questions), w=item), item
 
-        return draw_in_split(draw, lambda drawn: drawn[0], self.random, self.split)
+        return self._drawn(draw, lambda drawn: drawn[0])
 
-    def gender_remark(self, appeal: bool, gendered: bool) -> Text:
-        """A sentence that does or does not bar a group of people, gendered or not."""
+    def gender_remark(self, appeal: bool, gendered: bool, items: Sequence[Text]) -> Text:
+        """A sentence that does or does not bar a group of people, gendered or not, from one of the things."""
         frames = phrases.GENDER_APPEALS if appeal else phrases.GROUP_REMARKS
         groups = lexicon.GENDERED_GROUPS if gendered else lexicon.PLAIN_GROUPS
-        return self.from_frames(frames, g=groups)
+        return self.from_frames(frames, g=groups, w=items)
+
+    def names_sentence(self, frames: Sequence[Text]) -> Text:
+        """A sentence with names; where it names two of a type, they differ."""
+
+        def draw(random: Random) -> Text:
+            brands, places, people = (random.sample(pool, 2) for pool in lexicon.NAMES_BY_TYPE.values())
+            names = {"b": brands, "p": places, "n": people}
+            first = {slot: [pair[0]] for slot, pair in names.items()}
+            second = {f"{slot}2": [pair[1]] for slot, pair in names.items()}
+            return _fill(random, frames, first | second)
+
+        return self._drawn(draw, lambda text: text)
+
+    def comment(self, count: int) -> tuple[Text, tuple[Text, ...]]:
+        """(comment, things): a comment that names 0, 1 or 2 things."""
+
+        def draw(random: Random) -> tuple[Text, tuple[Text, ...]]:
+            items = tuple(random.sample(lexicon.ITEMS, count))
+            pools = {slot: [item] for slot, item in zip("wv", items, strict=False)}
+            return _fill(random, phrases.COMMENTS[count], pools), items
+
+        return self._drawn(draw, lambda drawn: drawn[0])
 
     def message(self, feeling: Feeling) -> Text:
         """What somebody with this feeling writes."""

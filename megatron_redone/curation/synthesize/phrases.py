@@ -1,7 +1,8 @@
 """Frames: sentences with slots, and what a sentence made from each of them means.
 
 Slots: {w} and {v} things of the lexicon, {a} adjective, {t} time, {g} group of people, {b} brand, {p} place,
-{n} person ({b2}, {p2}, {n2} a second one). The label of a row follows from the frame and the words put in, never from chance.
+{n} person ({b2}, {p2}, {n2} a second one). The label of a row follows from the frame and the words put in,
+never from chance.
 """
 
 from __future__ import annotations
@@ -256,7 +257,7 @@ CATCHWORDS = _frames("""
 
 @dataclass(frozen=True, slots=True)
 class Feeling:
-    """A feeling: messages that show it, the comfort it asks for, and the word the comfort turns on."""
+    """A feeling: messages that show it, the comfort it asks for, and the word that the comfort ends with."""
 
     name: Text
     messages: tuple[Text, ...]
@@ -271,7 +272,7 @@ FEELINGS = (
             {t} i lost my {a} {w}. | {t}我丢了{a}的{w}。
             i cried over the {a} {w}. | 我为{a}的{w}哭了。
         """),
-        Text("take a warm hug.", "给你一个抱抱。"),
+        Text("take a warm hug", "给你一个抱抱"),
         Text("hug", "抱抱"),
     ),
     Feeling(
@@ -280,7 +281,7 @@ FEELINGS = (
             {t} someone ruined my {a} {w}! | {t}有人毁了我{a}的{w}！
             they lied about the {a} {w}! | 他们骗我{a}的{w}！
         """),
-        Text("take a slow breath.", "慢慢深呼吸。"),
+        Text("take a slow breath", "慢慢深呼吸"),
         Text("breath", "深呼吸"),
     ),
     Feeling(
@@ -289,7 +290,7 @@ FEELINGS = (
             i carried the {a} {w} all day. | 我一整天搬{a}的{w}。
             no sleep, {a} {w} work {t}. | 没睡，{t}忙{a}的{w}。
         """),
-        Text("go and rest well.", "快去好好休息。"),
+        Text("go and rest", "快去好好休息"),
         Text("rest", "休息"),
     ),
     Feeling(
@@ -298,16 +299,16 @@ FEELINGS = (
             {t} i fear for my {a} {w}. | {t}我怕{a}的{w}出事。
             what if the {a} {w} fails? | 万一{a}的{w}失败呢？
         """),
-        Text("stay calm, you can.", "保持冷静，你能行。"),
+        Text("please stay calm", "请你保持冷静"),
         Text("calm", "冷静"),
     ),
     Feeling(
         Text("lonely", "孤单"),
         _frames("""
-            nobody shares my {a} {w} {t}. | {t}没人分享我{a}的{w}。
+            nobody shares my {a} {w} {t}. | {t}没人关心我{a}的{w}。
             alone with the {a} {w}. | 独自守着{a}的{w}。
         """),
-        Text("let us talk now.", "我们来聊聊。"),
+        Text("let us talk", "我们来聊聊"),
         Text("talk", "聊聊"),
     ),
     Feeling(
@@ -316,7 +317,7 @@ FEELINGS = (
             {t} i won the {a} {w}! | {t}我赢了{a}的{w}！
             they praised my {a} {w}! | 他们夸我{a}的{w}！
         """),
-        Text("we must celebrate this.", "我们要庆祝一下。"),
+        Text("now we celebrate", "我们要庆祝"),
         Text("celebrate", "庆祝"),
     ),
 )

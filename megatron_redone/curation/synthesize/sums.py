@@ -39,11 +39,8 @@ class Sum:
     @property
     def steps(self) -> list[str]:
         """For example `["7 + 5 = 12", "12 - 3 = 9"]`."""
-        results = self.results
-        return [
-            f"{before} {sign} {number} = {after}"
-            for before, sign, number, after in zip(results, self.signs, self.numbers[1:], results[1:], strict=False)
-        ]
+        steps = zip(self.results, self.signs, self.numbers[1:], self.results[1:], strict=False)
+        return [f"{before} {sign} {number} = {after}" for before, sign, number, after in steps]
 
     def question(self, language: str) -> str:
         """The sum as a question."""

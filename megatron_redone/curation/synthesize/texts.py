@@ -82,6 +82,6 @@ def draw_in_split(
             return drawn
         drawn = draw(random)
     raise InputError(
-        f"no text of the split {split!r} among {MAX_DRAWS} draws like {text_of(drawn).en!r}: every split needs "
-        "variants of a wording; add words or frames to the lexicon"
+        f"no text of the split {split!r} among {MAX_DRAWS} draws like {text_of(drawn).en!r}: every split "
+        "needs variants of a wording; add words or frames to the lexicon"
     )

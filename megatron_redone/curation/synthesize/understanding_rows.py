@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from megatron_redone.curation.synthesize.draft import Draft, Order, placed, worded
-from megatron_redone.curation.synthesize.lexicon import SUBTOPICS, TOPICS
+from megatron_redone.curation.synthesize.draft import NO, YES, Draft, Order, placed, worded
+from megatron_redone.curation.synthesize.lexicon import ITEMS, SUBTOPICS, TOPICS
 from megatron_redone.curation.synthesize.notes import Note
 from megatron_redone.curation.synthesize.phrases import INTENTS, SECURITY
 from megatron_redone.curation.synthesize.texts import joined
@@ -42,7 +42,7 @@ def query_classification(order: Order) -> Draft:
 def query_intent(order: Order) -> Draft:
     """What a query wants, told by the words around the thing it names."""
     intent = INTENTS[order.label % len(INTENTS)]
-    query = order.author.query(order.author.subtopic().items, intent).text.of(order.language)
+    query = order.author.query(ITEMS, intent).text.of(order.language)
     others = order.author.random.sample([other for other in INTENTS if other is not intent], NUM_OPTIONS - 1)
     names = [option.name.of(order.language) for option in placed(intent, others, order.place)]
     return Draft({"query": query, "intents": names}, intent.name.of(order.language), (query,))
@@ -53,8 +53,9 @@ def note_security(order: Order) -> Draft:
     right = SECURITY[order.label % len(SECURITY)]
     others = [other for other in SECURITY if other is not right]
     order.author.random.shuffle(others)
-    items = order.author.items(order.author.subtopic(), 2)
-    note = order.author.note(items[:1], order.author.from_frames(right.frames, w=order.author.subtopic().items))
+    items = order.author.subtopic().items
+    told = order.author.from_frames(right.frames, w=items)
+    note = order.author.note([order.author.random.choice(items)], told)
     labels = [option.label.of(order.language) for option in placed(right, others, order.place)]
     return _note_draft(note, order.language, {"labels": labels}, right.label.of(order.language))
 
@@ -65,7 +66,8 @@ def gender_sensitive_appeal(order: Order) -> Draft:
     subtopic = order.author.subtopic()
     remark = order.author.gender_remark(appeal, gendered, subtopic.items)
     note = Note(order.author.title(subtopic.items), joined(remark), subtopic.items)
-    return _note_draft(note, order.language, {}, "Yes" if appeal and gendered else "No")
+    answer = YES if appeal and gendered else NO
+    return _note_draft(note, order.language, {}, answer.of(order.language))
 
 
 def _note_draft(note: Note, language: str, more: dict[str, list[str]], answer: str) -> Draft:

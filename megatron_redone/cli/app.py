@@ -1,0 +1,103 @@
+"""The table of commands. Commands import what they need when they run, so that `--help` is quick."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(
+    name="redone",
+    help="Turns a general language model into a domain expert: RedOne and RedOne 2.0 on Megatron-core.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+)
+
+
+@app.command("run")
+def run_command(
+    recipe: Annotated[Path, typer.Argument(help="The recipe file, for example examples/quickstart/recipe.yaml.")],
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(help="Settings to change: `explore.optimizer.lr=3e-6`, `parallel.tp=2`, `seeds=[1]`."),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check the recipe and print layout, batches, steps and memory; run nothing.")
+    ] = False,
+    nproc: Annotated[int, typer.Option("--nproc", min=1, help="Processes on this host for one model.")] = 1,
+    from_stage: Annotated[
+        str | None, typer.Option("--from", help="Run this stage, and all that depend on it, again.")
+    ] = None,
+    only_stage: Annotated[str | None, typer.Option("--only", help="Run only this stage.")] = None,
+) -> None:
+    """Run a whole recipe, stage by stage, from data to report.
+
+    Stages that are done are not run again; an interrupted stage goes on from its last checkpoint. The output
+    folder (key `output` of the recipe) holds one folder a stage, each with a manifest, and report.html.
+    """
+    from megatron_redone.cli.run import run_recipe
+
+    run_recipe(recipe, overrides or [], dry_run, nproc, from_stage, only_stage)
+
+
+@app.command("report")
+def report_command(
+    run: Annotated[Path, typer.Argument(help="Folder of a run.")],
+    out: Annotated[Path | None, typer.Option(help="Where to write; by default RUN/report.html.")] = None,
+) -> None:
+    """Write the HTML report of a run, finished or not."""
+    from megatron_redone.common.logging import CONSOLE
+    from megatron_redone.reporting.html import write_report
+
+    CONSOLE.print(f"report: {write_report(run, out or run / 'report.html')}", highlight=False)
+
+
+tasks_app = typer.Typer(help="The task catalogue.", no_args_is_help=True)
+app.add_typer(tasks_app, name="tasks")
+
+
+@tasks_app.command("list")
+def tasks_list() -> None:
+    """Every task with its capability, answer format and reward."""
+    from megatron_redone.cli.tasks import list_tasks
+
+    list_tasks()
+
+
+@tasks_app.command("show")
+def tasks_show(name: Annotated[str, typer.Argument(help="A task, for example note_security.")]) -> None:
+    """One task: fields, templates, reward."""
+    from megatron_redone.cli.tasks import show_task
+
+    show_task(name)
+
+
+convert_app = typer.Typer(help="Checkpoints between Hugging Face and Megatron.", no_args_is_help=True)
+app.add_typer(convert_app, name="convert")
+
+
+@convert_app.command("to-megatron")
+def to_megatron_command(
+    hf: Annotated[Path, typer.Option(help="Hugging Face model folder.")],
+    out: Annotated[Path, typer.Option(help="New folder for the Megatron checkpoint.")],
+    tp: Annotated[int, typer.Option(min=1, help="Tensor-parallel size the files are cut for.")] = 1,
+    pp: Annotated[int, typer.Option(min=1, help="Pipeline-parallel size the files are cut for.")] = 1,
+) -> None:
+    """Write a Hugging Face model as a Megatron torch_dist checkpoint, which any layout can load."""
+    from megatron_redone.cli.convert import to_megatron
+
+    to_megatron(hf, out, tp, pp)
+
+
+@convert_app.command("to-hf")
+def to_hf_command(
+    megatron: Annotated[Path, typer.Option(help="Megatron checkpoint folder, as to-megatron writes it.")],
+    out: Annotated[Path, typer.Option(help="New Hugging Face model folder.")],
+) -> None:
+    """Write a Megatron checkpoint as a Hugging Face model."""
+    from megatron_redone.cli.convert import to_hf
+
+    to_hf(megatron, out)

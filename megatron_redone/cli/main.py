@@ -1,0 +1,34 @@
+"""`redone`: the command line. One file a command; this one ties them together and turns errors into exit codes."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from megatron_redone.common.errors import RedoneError
+from megatron_redone.common.logging import CONSOLE, configure_logging
+from megatron_redone.launch.threads import device_kind, process_settings, reexec_with
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs a command and returns its exit code: 0 done, 1 a check failed, 2 bad input, 130 interrupted."""
+    import os
+
+    reexec_with(process_settings(device_kind(os.environ)))
+    from megatron_redone.cli.app import app
+
+    configure_logging()
+    try:
+        app(args=list(arguments) if arguments is not None else None, standalone_mode=False)
+    except RedoneError as error:
+        CONSOLE.print(f"[bold red]{type(error).__name__}[/]: ", end="")
+        CONSOLE.print(str(error), markup=False, highlight=False)
+        return error.exit_code
+    except KeyboardInterrupt:
+        CONSOLE.print("stopped at once; the same command goes on from the last checkpoint")
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

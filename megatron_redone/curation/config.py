@@ -1,0 +1,70 @@
+"""Settings of diagnosis, the targeted set and the refinement set. Imports no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from pydantic import Field
+
+from megatron_redone.config.base import StrictModel
+from megatron_redone.generation.config import GenerationConfig
+
+
+class SFTSetConfig(StrictModel):
+    """Conversations from training rows, for a warm-up or an SFT-only arm."""
+
+    rows_per_task: int | None = Field(None, ge=1)
+    """At most so many rows of each task, evenly over languages; unset takes all."""
+    general_rows: int | None = Field(None, ge=0)
+    """So many general rows; unset takes all."""
+
+
+class DiagnosisConfig(StrictModel):
+    """Which tasks are failures after stage 1."""
+
+    threshold: float = Field(60.0, ge=0, le=100)
+    """A task is weak when the upper end of the 95% interval of its score is below this."""
+    min_tasks: int = Field(1, ge=1)
+    """The lowest so many tasks are taken even if none is below the threshold."""
+    max_tasks: int | None = Field(None, ge=1)
+    """At most so many, the lowest first."""
+    generation: GenerationConfig = GenerationConfig(temperature=0.0)
+
+
+class SoftLabelConfig(StrictModel):
+    """Best-of-n targets for general rows (RedOne 2.0: 8 candidates of the stage-1 model, the best by a judge)."""
+
+    num_candidates: int = Field(8, ge=1)
+    floor: float = Field(0.5, ge=0, le=1)
+    """A row is left out when its best candidate's quality is below this."""
+    correctness_weight: float = Field(0.8, ge=0, le=1)
+    """Weight of the task score in the composite quality; the rest is confidence (mean token probability)."""
+    generation: GenerationConfig = GenerationConfig(temperature=1.0)
+
+
+class TargetSetConfig(StrictModel):
+    """Rows of the weak bucket, stratified by capability, and general rows with soft labels."""
+
+    num_rows: int = Field(1_700_000, ge=1)
+    """SNS rows; fewer when the bucket has fewer."""
+    general_share: float = Field(100_000 / 1_800_000, ge=0, lt=1)
+    """Share of general rows in the whole set (RedOne 2.0: 100K of 1.8M)."""
+    soft_labels: SoftLabelConfig = SoftLabelConfig()
+
+
+class RefinementSetConfig(StrictModel):
+    """Training rows for Refinement Learning, difficult ones first."""
+
+    num_rows: int = Field(400_000, ge=1)
+    rationale_share: float = Field(0.5718, ge=0, le=1)
+    """Share of rows that ask for a rationale (RedOne 2.0: 57.18%); fewer when there are fewer."""
+    num_samples: int = Field(8, ge=2)
+    """Responses per row that measure its difficulty."""
+    num_candidates: int | None = Field(None, ge=1)
+    """Rows whose difficulty is measured, balanced over tasks; unset measures all."""
+    generation: GenerationConfig = GenerationConfig()
+
+    def rule_violations(self) -> Iterator[str]:
+        """A choice needs something to choose from."""
+        if self.num_candidates is not None and self.num_candidates < self.num_rows:
+            yield f"num_candidates={self.num_candidates} is less than num_rows={self.num_rows}; measure at least as many"

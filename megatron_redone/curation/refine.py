@@ -1,0 +1,62 @@
+"""The refinement set: rows ordered by how hard they are for the current model (RedOne 2.0, stage 3)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import fmean
+
+from megatron_redone.common.seeding import derive_seed
+from megatron_redone.curation.config import RefinementSetConfig
+from megatron_redone.data.chat_template import ChatTemplate
+from megatron_redone.generation.base import GenerationEngine, SamplingParams
+from megatron_redone.tasks.base import Row
+from megatron_redone.tasks.catalogue import get_task
+
+
+@dataclass(frozen=True)
+class MeasuredRow:
+    """A row with the mean score of the model's own samples."""
+
+    row: Row
+    pass_rate: float
+
+    @property
+    def rank(self) -> tuple[int, float]:
+        """Order of choice: rows with differing outcomes first, the harder the sooner; then never solved; then always."""
+        if 0.0 < self.pass_rate < 1.0:
+            return (0, self.pass_rate)
+        return (1, 0.0) if self.pass_rate == 0.0 else (2, 0.0)
+
+
+def measure_difficulty(
+    config: RefinementSetConfig,
+    rows: Sequence[Row],
+    generator: GenerationEngine,
+    template: ChatTemplate,
+    seed: int,
+) -> list[MeasuredRow]:
+    """Mean score of `num_samples` responses to each row."""
+    prompts = [template.prompt_ids(get_task(row.task).render(row)) for row in rows]  # type: ignore[arg-type]
+    params = SamplingParams.of(
+        config.generation,
+        template.stop_ids,
+        num_samples=config.num_samples,
+        seed=derive_seed(seed, "difficulty"),
+    )
+    completions = generator.generate(prompts, params, [row.id for row in rows])
+    measured = []
+    for row, samples in zip(rows, completions, strict=True):
+        texts = [template.tokenizer.decode(sample.token_ids) for sample in samples]
+        scores = get_task(row.task).score(texts, [row] * len(texts))
+        measured.append(MeasuredRow(row, fmean(score.value for score in scores)))
+    return measured
+
+
+def refinement_rows(config: RefinementSetConfig, measured: Sequence[MeasuredRow], seed: int) -> list[Row]:
+    """Up to `num_rows` rows, difficult ones first, `rationale_share` of them with a rationale if there are as many."""
+    ordered = sorted(measured, key=lambda m: (m.rank, derive_seed(seed, "refine", m.row.id)))
+    with_rationale = [m.row for m in ordered if m.row.rationale is not None]
+    without = [m.row for m in ordered if m.row.rationale is None]
+    wanted = min(round(config.num_rows * config.rationale_share), len(with_rationale))
+    return with_rationale[:wanted] + without[: config.num_rows - wanted]

@@ -1,0 +1,155 @@
+"""The pretraining corpus: short documents that hold what the tasks ask about, never in the form they ask it.
+
+Every note, query, comment and sum in it is of the train split: held-out rows use its words in sentences that
+it does not hold.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from random import Random
+
+from megatron_redone.common.errors import InputError
+from megatron_redone.common.seeding import rng
+from megatron_redone.curation.synthesize import documents, lexicon, phrases, sessions
+from megatron_redone.curation.synthesize.notes import Author
+from megatron_redone.curation.synthesize.sums import draw_sum
+from megatron_redone.curation.synthesize.texts import LANGUAGES, Text, joined, normalised
+
+MAX_REPEATS = 500
+"""Documents in a row that may repeat earlier ones before a form counts as exhausted."""
+MIXED = "en-zh"
+"""Language of the documents that hold both."""
+_GLOSSARY_ENTRIES = 8
+_SUMS = 4
+_NAMES = (*lexicon.BRANDS, *lexicon.PLACES, *lexicon.PEOPLE)
+_WORDS = (*lexicon.ITEMS, *lexicon.ADJECTIVES, *lexicon.TIMES, *_NAMES)
+
+NOTES = (
+    documents.topic_card,
+    documents.topic_card,
+    documents.two_tag_card,
+    documents.named_note,
+    documents.moderated_note,
+    documents.fairness_note,
+    documents.asked_note,
+    documents.query_card,
+    documents.double_query_card,
+    documents.graded_pair,
+    documents.answered_question,
+    documents.marked_comment,
+)
+"""Kinds of single notes, drawn evenly."""
+
+
+def any_note(author: Author) -> Text:
+    """A document of one of the kinds of single notes."""
+    return author.random.choice(NOTES)(author)
+
+
+def word_list(author: Author) -> Text:
+    """What belongs together: a subtopic with its topic, hashtag and things, or names of one type."""
+    if author.random.random() < 0.2:
+        kind, names = author.random.choice(list(lexicon.NAMES_BY_TYPE.items()))
+        return joined(Text(f"{kind.en}:", f"{kind.zh}："), _listed(author.random.sample(names, 6)))
+    subtopic = author.random.choice(lexicon.SUBTOPICS)
+    return joined(
+        Text(
+            f"{subtopic.category.en} {subtopic.hashtag.en}:",
+            f"{subtopic.category.zh} {subtopic.hashtag.zh}：",
+        ),
+        _listed(author.random.sample(subtopic.items, len(subtopic.items))),
+    )
+
+
+def sums(author: Author) -> Text:
+    """A few sums, written out step by step."""
+    drawn = [draw_sum(author.random, author.split) for _ in range(_SUMS)]
+    return joined(*(Text(f"{one.rationale('en')}.", f"{one.rationale('zh')}。") for one in drawn))
+
+
+def glossary(random: Random) -> str:
+    """Words with their translation, from either language."""
+    return "; ".join(_equation(random, word) for word in random.sample(_WORDS, _GLOSSARY_ENTRIES))
+
+
+def parallel_sentences(author: Author) -> str:
+    """A sentence of a note in both languages, in either order."""
+    sentence = author.from_frames((*phrases.SENTENCES, *phrases.PAIR_SENTENCES))
+    return _equation(author.random, sentence)
+
+
+def _equation(random: Random, text: Text) -> str:
+    left, right = (text.en, text.zh) if random.random() < 0.5 else (text.zh, text.en)
+    return f"{left} = {right}"
+
+
+def _listed(words: Sequence[Text]) -> Text:
+    return Text(", ".join(word.en for word in words) + ".", "、".join(word.zh for word in words) + "。")
+
+
+_MONOLINGUAL: dict[str, tuple[int, Callable[[Author], Text]]] = {
+    "single_search": (14, sessions.single_search),
+    "consecutive_searches": (8, sessions.consecutive_searches),
+    "click_through": (8, sessions.click_through),
+    "note": (40, any_note),
+    "chat": (6, documents.chat),
+    "word_list": (4, word_list),
+    "general": (6, sums),
+}
+_MIXED: dict[str, tuple[int, Callable[[Author], str]]] = {
+    "glossary": (4, lambda author: glossary(author.random)),
+    "parallel": (10, parallel_sentences),
+}
+FORMS = (*_MONOLINGUAL, *_MIXED)
+
+
+def corpus(seed: int, count: int) -> list[dict[str, str]]:
+    """`count` different documents `{"id", "text", "form", "language"}`, shuffled.
+
+    Percent: 30 interaction (single search 14, consecutive 8, click-through 8), 40 single notes, 6 chats,
+    4 word lists, 6 general text (sums), 14 in both languages (glossary 4, sentences 10). Forms of one
+    language are half English, half Chinese.
+
+    Raises:
+        InputError: a form has fewer different documents than its share.
+    """
+    shares = [*((form, share) for form, (share, _) in (*_MONOLINGUAL.items(), *_MIXED.items()))]
+    seen: set[str] = set()
+    rows = [
+        _document(form, index, rng(seed, "corpus", form, index), seen)
+        for form, size in _sizes(shares, count)
+        for index in range(size)
+    ]
+    rng(seed, "corpus", "order").shuffle(rows)
+    return rows
+
+
+def _sizes(shares: Sequence[tuple[str, int]], count: int) -> list[tuple[str, int]]:
+    """Documents of each form: cumulative shares rounded down, so that they add up to `count`."""
+    sizes, before, end = [], 0, 0
+    for form, share in shares:
+        end += share
+        after = count * end // 100
+        sizes.append((form, after - before))
+        before = after
+    return sizes
+
+
+def _document(form: str, index: int, random: Random, seen: set[str]) -> dict[str, str]:
+    author = Author(random, "train")
+    for _ in range(MAX_REPEATS):
+        if form in _MIXED:
+            language, text = MIXED, _MIXED[form][1](author)
+        else:
+            language = LANGUAGES[index % len(LANGUAGES)]
+            text = _MONOLINGUAL[form][1](author).of(language)
+        if (key := normalised(text)) not in seen:
+            seen.add(key)
+            digest = hashlib.blake2b(key.encode(), digest_size=8).hexdigest()
+            return {"id": f"corpus-{digest}", "text": text, "form": form, "language": language}
+    raise InputError(
+        f"corpus_documents: the form {form!r} repeats itself after {index} documents, and every document "
+        "must be new; ask for fewer documents, or add words to the lexicon"
+    )

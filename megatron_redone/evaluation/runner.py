@@ -1,0 +1,134 @@
+"""Scores of a model on held-out rows: generate, parse, score by task, with confidence intervals."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import fmean
+
+from megatron_redone.common.files import atomic_write_json
+from megatron_redone.common.jsonl import write_jsonl
+from megatron_redone.data.chat_template import ChatTemplate
+from megatron_redone.generation.base import GenerationEngine, SamplingParams
+from megatron_redone.generation.config import GenerationConfig
+from megatron_redone.reporting.schema import BaselineResult, EvaluationResult, Prediction, TaskScore
+from megatron_redone.scoring.base import Score
+from megatron_redone.scoring.statistics import bootstrap_aggregate_interval
+from megatron_redone.tasks.base import Row
+from megatron_redone.tasks.baselines import copy_options, empty_prediction, majority_answer
+from megatron_redone.tasks.catalogue import get_task
+
+INTERVAL_SEED = 0
+NUM_RESAMPLES = 500
+
+
+def evaluate(
+    rows: Sequence[Row],
+    generator: GenerationEngine,
+    template: ChatTemplate,
+    config: GenerationConfig,
+    *,
+    label: str,
+    split: str,
+    model: str,
+    seed: int | None,
+) -> tuple[EvaluationResult, list[Prediction]]:
+    """Greedy (or as configured) answers to the rows, scored by their tasks. All ranks call it alike.
+
+    A prompt over the limit scores 0 with its reason: held-out rows are never dropped.
+    """
+    began = time.monotonic()
+    prompts = [template.prompt_ids(get_task(row.task).render(row)) for row in rows]  # type: ignore[arg-type]
+    fits = [i for i, prompt in enumerate(prompts) if len(prompt) <= config.max_prompt_tokens]
+    params = SamplingParams.of(config, template.stop_ids, seed=INTERVAL_SEED)
+    completions = generator.generate([prompts[i] for i in fits], params, [rows[i].id for i in fits])
+    outputs = dict.fromkeys(range(len(rows)), "")
+    for index, samples in zip(fits, completions, strict=True):
+        outputs[index] = template.tokenizer.decode(samples[0].token_ids)
+    predictions = score_outputs(rows, [outputs[i] for i in range(len(rows))], template)
+    tasks = task_scores(rows, [prediction.output for prediction in predictions])
+    result = EvaluationResult(
+        label=label,
+        seed=seed,
+        split=split,
+        model=model,
+        tasks=tuple(tasks),
+        mean_score=fmean(task.score for task in tasks),
+        num_rows=len(rows),
+        seconds=round(time.monotonic() - began, 3),
+        settings={**config.model_dump(), "over_long_prompts": len(rows) - len(fits)},
+    )
+    return result, predictions
+
+
+def score_outputs(rows: Sequence[Row], outputs: Sequence[str], template: ChatTemplate) -> list[Prediction]:
+    """One scored prediction a row, in order."""
+    predictions = []
+    for row, output in zip(rows, outputs, strict=True):
+        task = get_task(row.task)
+        score = task.score([output], [row])[0]
+        predictions.append(
+            Prediction(
+                id=row.id,
+                task=row.task,
+                language=row.language,
+                prompt=template.render(task.render(row), add_generation_prompt=True),  # type: ignore[arg-type]
+                output=output,
+                target=task.target(row),
+                value=score.value,
+                parsed=score.parsed,
+                reason=score.reason,
+            )
+        )
+    return predictions
+
+
+def task_scores(rows: Sequence[Row], outputs: Sequence[str]) -> list[TaskScore]:
+    """The benchmark value of each task in 0..100 with its bootstrap interval, in order of the task names."""
+    by_task: dict[str, list[int]] = {}
+    for index, row in enumerate(rows):
+        by_task.setdefault(row.task, []).append(index)
+    results = []
+    for name in sorted(by_task):
+        task, members = get_task(name), by_task[name]
+        scores: list[Score] = task.score([outputs[i] for i in members], [rows[i] for i in members])
+        low, high = bootstrap_aggregate_interval(task.scorer, scores, INTERVAL_SEED, num_resamples=NUM_RESAMPLES)
+        results.append(
+            TaskScore(
+                task=name,
+                capability=task.capability,
+                reward_kind=task.reward_kind,
+                num_rows=len(members),
+                score=round(100 * task.scorer.aggregate(scores), 4),
+                interval=(round(100 * low, 4), round(100 * high, 4)),
+                parse_rate=fmean(score.parsed for score in scores),
+            )
+        )
+    return results
+
+
+def baselines(rows: Sequence[Row], train_rows: Sequence[Row]) -> list[BaselineResult]:
+    """Rules without a model on the same rows: always empty, the training rows' majority answer, all options copied
+    (empty where an answer is no set of options)."""
+    train_of: dict[str, list[Row]] = {}
+    for row in train_rows:
+        train_of.setdefault(row.task, []).append(row)
+    empty = [empty_prediction(get_task(row.task), row) for row in rows]
+    rules = {row.task: majority_answer(get_task(row.task), train_of.get(row.task, [])) for row in rows}
+    majority = [rules[row.task](row) for row in rows]
+    copied = [copy_options(get_task(row.task), row) or "" for row in rows]
+    results = []
+    for name, outputs in (("always empty", empty), ("majority", majority), ("copy options", copied)):
+        tasks = task_scores(rows, outputs)
+        results.append(
+            BaselineResult(name=name, tasks=tuple(tasks), mean_score=fmean(task.score for task in tasks))
+        )
+    return results
+
+
+def write_evaluation(folder: Path, result: EvaluationResult, predictions: Sequence[Prediction]) -> None:
+    """results.json and predictions.jsonl in `folder`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_jsonl(folder / "predictions.jsonl", (prediction.model_dump() for prediction in predictions))
+    atomic_write_json(folder / "results.json", result.model_dump(mode="json"))

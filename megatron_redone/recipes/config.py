@@ -1,0 +1,256 @@
+"""The recipe file: stages by name, what each reads, and defaults for all of them. Imports no torch.
+
+Top-level sections (`parallel`, `optimizer`, `generation`, ...) are defaults of every stage that has such a section;
+a stage's own section overrides them key by key. A field of type `Artefact` names the stage whose output is read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import Field
+
+from megatron_redone.config.base import StrictModel
+from megatron_redone.curation.config import DiagnosisConfig, RefinementSetConfig, SFTSetConfig, TargetSetConfig
+from megatron_redone.curation.synthesize.config import SynthesizeConfig
+from megatron_redone.generation.config import GenerationConfig
+from megatron_redone.models.config import ModelConfig
+from megatron_redone.parallel.config import ParallelConfig
+from megatron_redone.rl.config import DAPOConfig
+from megatron_redone.training.config import PretrainConfig, SFTConfig
+
+ARTEFACT = "artefact"
+Artefact = Annotated[str, ARTEFACT]
+"""The name of a stage, or (with a slash in it) a path to a folder made elsewhere."""
+
+
+class EvaluationConfig(StrictModel):
+    """Held-out rows that a stage's model answers when the stage is done."""
+
+    data: Artefact
+    split: Literal["validation", "diagnosis", "test"] = "test"
+    generation: GenerationConfig = GenerationConfig(temperature=0.0)
+
+
+class StageConfig(StrictModel):
+    """What every stage has."""
+
+    kind: str
+    per_seed: bool = False
+    """Run once for each of the recipe's `seeds`; stages that read this one with `per_seed` read their own seed's."""
+    threads: int | None = Field(None, ge=1)
+    """CPU threads of the stage's process; by default the cores divided by the recipe's `workers`."""
+
+
+class ModelStage(StageConfig):
+    """A stage that runs a model."""
+
+    parallel: ParallelConfig = ParallelConfig()
+
+
+class ScoredStage(ModelStage):
+    """A stage whose output is a model, which may answer held-out rows."""
+
+    evaluate: EvaluationConfig | None = None
+
+
+class TrainingStage(ScoredStage):
+    """A stage that trains a model."""
+
+    checkpoint_every: int = Field(50, ge=1)
+    """Steps between checkpoints inside the stage."""
+
+
+class SynthesizeStage(SynthesizeConfig, StageConfig):
+    """Generated quickstart data: a corpus, rows in four splits, general rows."""
+
+    kind: Literal["synthesize"]
+
+
+class SNSBenchRowsStage(StageConfig):
+    """Rows of SNS-Bench files, split by hash (a model trained on them is not comparable with published figures)."""
+
+    kind: Literal["sns_bench_rows"]
+    data: Path
+    """Folder of the benchmark's JSON files."""
+    tasks: tuple[str, ...] = Field(min_length=1)
+    """Files without .json, for example Note-Gender."""
+    shares: tuple[float, float, float] = (0.5, 0.2, 0.3)
+    """Shares of train, diagnosis and test."""
+    max_prompt_words: int = Field(220, ge=1)
+    """Longer rows are left out and counted."""
+
+
+class TokenizerStage(StageConfig):
+    """A SentencePiece tokenizer trained on a corpus."""
+
+    kind: Literal["tokenizer"]
+    corpus: Artefact
+    vocab_size: int = Field(ge=300)
+
+
+class TokenizeStage(StageConfig):
+    """A corpus as Megatron IndexedDataset."""
+
+    kind: Literal["tokenize"]
+    corpus: Artefact
+    tokenizer: Artefact
+
+
+class PretrainStage(PretrainConfig, TrainingStage):
+    """Pretraining on an indexed corpus, from random weights or a checkpoint."""
+
+    kind: Literal["pretrain"]
+    tokens: Artefact
+    tokenizer: Artefact
+    model: ModelConfig
+
+
+class SFTSetStage(SFTSetConfig, StageConfig):
+    """Gold conversations of training rows."""
+
+    kind: Literal["sft_set"]
+    data: Artefact
+
+
+class SFTStage(SFTConfig, TrainingStage):
+    """Supervised fine-tuning on a set of conversations."""
+
+    kind: Literal["sft"]
+    model: Artefact
+    conversations: Artefact
+    match_compute_of: tuple[Artefact, ...] = ()
+    """Instead of `steps` or `epochs`: as many steps as cost the compute that these stages spent."""
+    template: Path | None = None
+
+    def rule_violations(self) -> Iterator[str]:
+        """One measure of length."""
+        if self.match_compute_of:
+            if self.epochs is not None or self.steps is not None:
+                yield f"match_compute_of={list(self.match_compute_of)}: leave out epochs and steps"
+            return
+        yield from super().rule_violations()
+
+
+class RLSetStage(StageConfig):
+    """Rows for Exploratory Learning: task rows and general rows with rationale."""
+
+    kind: Literal["rl_set"]
+    data: Artefact
+    general_rows: int | None = Field(None, ge=0)
+    """So many general rows; unset takes all (RedOne 2.0: 50K beside 750K)."""
+
+
+class DAPOStage(DAPOConfig, TrainingStage):
+    """Reinforcement learning on a set of rows."""
+
+    kind: Literal["dapo"]
+    model: Artefact
+    rows: Artefact
+
+
+class DiagnoseStage(DiagnosisConfig, ModelStage):
+    """Answers to the diagnosis rows and the weak bucket."""
+
+    kind: Literal["diagnose"]
+    model: Artefact
+    data: Artefact
+
+
+class TargetSetStage(TargetSetConfig, ModelStage):
+    """Rows of the weak bucket and soft-labelled general rows."""
+
+    kind: Literal["target_set"]
+    model: Artefact
+    data: Artefact
+    diagnosis: Artefact
+
+
+class RefinementSetStage(RefinementSetConfig, ModelStage):
+    """Rows by difficulty for the current model."""
+
+    kind: Literal["refinement_set"]
+    model: Artefact
+    data: Artefact
+
+
+class EvaluateStage(ScoredStage):
+    """Scores of a model that no stage here made."""
+
+    kind: Literal["evaluate"]
+    model: Artefact
+
+
+class BaselinesStage(StageConfig):
+    """Scores of rules without a model."""
+
+    kind: Literal["baselines"]
+    data: Artefact
+    split: Literal["validation", "diagnosis", "test"] = "test"
+
+
+STAGE_KINDS: dict[str, type[StageConfig]] = {
+    get_args(stage.model_fields["kind"].annotation)[0]: stage
+    for stage in (
+        SynthesizeStage, SNSBenchRowsStage, TokenizerStage, TokenizeStage, PretrainStage, SFTSetStage, SFTStage,
+        RLSetStage, DAPOStage, DiagnoseStage, TargetSetStage, RefinementSetStage, EvaluateStage, BaselinesStage,
+    )
+}  # fmt: skip
+
+
+class ComparisonConfig(StrictModel):
+    """Which stages the report's headline compares."""
+
+    before: str
+    after: str
+    arms: tuple[str, ...] = ()
+
+
+class RecipeConfig(StrictModel):
+    """A whole recipe with every default filled in."""
+
+    name: str
+    output: Path
+    """Folder of the run."""
+    seed: int = 0
+    """Seed of the stages that run once."""
+    seeds: tuple[int, ...] = (1,)
+    """Seeds of the stages that run once per seed."""
+    workers: int = Field(1, ge=1)
+    """Stages that do not wait for each other run side by side in so many processes (with one process a model)."""
+    max_refused_share: float = Field(0.05, ge=0, le=1)
+    """A data file with more bad rows than this stops the run."""
+    comparison: ComparisonConfig | None = None
+    notes: tuple[str, ...] = ()
+    """Licences and limits, printed at the end of the report."""
+    stages: dict[str, Any]
+    """Stage configurations by name, in the order they are listed."""
+
+
+def artefacts_of(config: StrictModel) -> Iterator[tuple[str, str]]:
+    """(field, value) of every artefact that a stage reads, nested sections included."""
+    for name, field in type(config).model_fields.items():
+        value = getattr(config, name)
+        if ARTEFACT in field.metadata:
+            yield name, value
+        elif isinstance(value, StrictModel):
+            yield from ((f"{name}.{inner}", reference) for inner, reference in artefacts_of(value))
+        elif isinstance(value, tuple) and any(ARTEFACT in getattr(a, "__metadata__", ()) for a in get_args(field.annotation)):
+            yield from ((f"{name}.{place}", reference) for place, reference in enumerate(value))
+
+
+def is_path(reference: str) -> bool:
+    """Whether an artefact is a folder made elsewhere."""
+    return "/" in reference
+
+
+SECTION_DEFAULTS = ("parallel", "optimizer", "generation", "overlong", "evaluate")
+"""Top-level sections of a recipe that become defaults of its stages."""
+
+
+def split_sections(data: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """A recipe file's mapping as (its own keys, the default sections)."""
+    own = {name: value for name, value in data.items() if name not in SECTION_DEFAULTS}
+    return own, {name: data[name] for name in SECTION_DEFAULTS if name in data}

@@ -1,0 +1,119 @@
+"""What a stage gets to work with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from megatron_redone.data.chat_template import ChatTemplate
+from megatron_redone.data.tokenizer import Tokenizer
+from megatron_redone.evaluation.runner import evaluate, write_evaluation
+from megatron_redone.generation.base import GenerationEngine
+from megatron_redone.generation.config import GenerationConfig
+from megatron_redone.generation.megatron_engine import MegatronGenerator
+from megatron_redone.parallel.context import ParallelContext
+from megatron_redone.recipes.config import EvaluationConfig, ScoredStage, StageConfig, TrainingStage
+from megatron_redone.recipes.graph import StageRun
+from megatron_redone.reporting.schema import EvaluationResult, Prediction
+from megatron_redone.tasks.reading import read_rows
+from megatron_redone.tasks.row import Row
+from megatron_redone.training.config import OptimizerConfig
+from megatron_redone.training.engine import MegatronEngine
+from megatron_redone.training.model_folder import load_engine, save_model_folder
+from megatron_redone.training.run import TrainingRun
+
+T = TypeVar("T", bound=StageConfig)
+MODEL = "model"
+
+
+@dataclass
+class Execution:
+    """One stage run being executed: its configuration, inputs and work folder, on every rank."""
+
+    run: StageRun
+    work: Path
+    context: ParallelContext
+    input_path: Callable[[str], Path]
+    """Folder of an input field."""
+    max_refused_share: float
+    counts: dict[str, int | float] = field(default_factory=dict)
+    refused: list[str] = field(default_factory=list)
+
+    @property
+    def seed(self) -> int:
+        """Seed of the stage."""
+        return self.run.run_seed
+
+    def config(self, kind: type[T]) -> T:
+        """The configuration, as the type that the executor of this kind knows."""
+        assert isinstance(self.run.config, kind)
+        return self.run.config
+
+    def rows(self, name: str, file: str) -> list[Row]:
+        """Rows of a file in an input's folder; refused ones go into the manifest."""
+        read = read_rows(self.input_path(name) / file, self.max_refused_share)
+        self.refused += read.refused
+        self.counts[f"rows_refused/{file}"] = len(read.refused)
+        return list(read.rows)
+
+    def model_folder(self, name: str = "model") -> Path:
+        """The model of an input: a stage's, or a folder made elsewhere."""
+        folder = self.input_path(name)
+        return folder / MODEL if (folder / MODEL).is_dir() else folder
+
+    def load_model(self, optimizer: OptimizerConfig | None = None) -> tuple[MegatronEngine, Tokenizer, ChatTemplate]:
+        """Engine, tokenizer and chat template of the input `model`."""
+        engine, tokenizer = load_engine(self.model_folder(), self.context, optimizer)
+        return engine, tokenizer, ChatTemplate(tokenizer)
+
+    def generator(self, engine: MegatronEngine, config: GenerationConfig) -> GenerationEngine:
+        """The generation engine of the settings."""
+        return MegatronGenerator(engine.model, self.context, config.max_sequences)
+
+    def training_run(self) -> TrainingRun:
+        """Metrics and checkpoints of this stage."""
+        every = self.config(TrainingStage).checkpoint_every
+        return TrainingRun(self.work, self.run.id, self.seed, self.context, every)
+
+    def finish_model(
+        self, engine: MegatronEngine, tokenizer: Tokenizer, template: ChatTemplate, training: TrainingRun | None
+    ) -> None:
+        """Evaluates the model on held-out rows and writes its folder."""
+        if training is not None:
+            self.counts.update(training.summary())
+        evaluation = self.config(ScoredStage).evaluate
+        if evaluation is not None:
+            self.evaluate(engine, template, evaluation)
+        save_model_folder(engine, tokenizer, self.work / MODEL)
+
+    def evaluate(self, engine: MegatronEngine, template: ChatTemplate, config: EvaluationConfig) -> None:
+        """Answers and scores of the held-out rows, in `evaluation/`."""
+        rows = self.rows("evaluate.data", f"{config.split}.jsonl")
+        result, predictions = self.answer(engine, template, rows, config.split, config.generation)
+        if self.context.is_main:
+            write_evaluation(self.work / "evaluation", result, predictions)
+
+    def answer(
+        self,
+        engine: MegatronEngine,
+        template: ChatTemplate,
+        rows: Sequence[Row],
+        split: str,
+        generation: GenerationConfig,
+    ) -> tuple[EvaluationResult, list[Prediction]]:
+        """Scores of the engine's model on rows."""
+        return evaluate(
+            rows,
+            self.generator(engine, generation),
+            template,
+            generation,
+            label=self.run.name,
+            split=split,
+            model=self.run.id,
+            seed=self.run.seed,
+        )
+
+
+Executor = Callable[[Execution], Any]

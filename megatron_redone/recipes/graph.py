@@ -1,0 +1,151 @@
+"""From a recipe file to runs of stages in order. Imports no torch, so a login node can check a recipe."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from megatron_redone.common.errors import ConfigError
+from megatron_redone.config.loading import apply_overrides, load_yaml, merge_sections, validate
+from megatron_redone.recipes.config import (
+    STAGE_KINDS,
+    RecipeConfig,
+    StageConfig,
+    artefacts_of,
+    is_path,
+    split_sections,
+)
+
+
+@dataclass(frozen=True)
+class StageRun:
+    """One execution of a stage: a stage that is repeated per seed has one for each seed."""
+
+    name: str
+    config: StageConfig
+    seed: int | None
+    run_seed: int
+    """Seed of everything random in it."""
+    inputs: Mapping[str, str]
+    """Field -> id of the stage run that is read, or a path."""
+
+    @property
+    def id(self) -> str:
+        """Name of the stage run and of its folder."""
+        return self.name if self.seed is None else f"{self.name}.seed{self.seed}"
+
+    @property
+    def dependencies(self) -> list[str]:
+        """Ids of the stage runs that must be done first."""
+        return [reference for reference in self.inputs.values() if not is_path(reference)]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A checked recipe."""
+
+    path: Path
+    config: RecipeConfig
+    stages: Mapping[str, StageConfig]
+    runs: Sequence[StageRun]
+    """In an order in which every run comes after what it reads."""
+
+
+def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
+    """Reads, overrides and checks a recipe.
+
+    An override's first part may be a stage (`explore.optimizer.lr=3e-6`) or a key of the recipe (`seed=2`).
+
+    Raises:
+        ConfigError: every problem of the file, of all stages and of the graph at once.
+    """
+    data = load_yaml(path)
+    stage_data = data.get("stages")
+    if not isinstance(stage_data, dict) or not stage_data:
+        raise ConfigError([f"{path}: no stages; list them under `stages:`, each with its `kind`"])
+    data = apply_overrides(data, [_of_stage(override, stage_data) for override in overrides])
+    own, sections = split_sections(data)
+    problems: list[str] = []
+    stages: dict[str, StageConfig] = {}
+    for name, section in data["stages"].items():
+        try:
+            stages[name] = _stage(name, section, sections, str(path))
+        except ConfigError as error:
+            problems += [f"stage {name}: {problem}" for problem in error.problems]
+    try:
+        config = validate(RecipeConfig, own, str(path))
+    except ConfigError as error:
+        raise ConfigError([*error.problems, *problems]) from error
+    problems += _graph_problems(config, data["stages"], stages)
+    if problems:
+        raise ConfigError(problems)
+    return Recipe(path, config, stages, _expand(config, stages))
+
+
+def _of_stage(override: str, stages: Mapping[str, Any]) -> str:
+    first = override.partition("=")[0].partition(".")[0]
+    return f"stages.{override}" if first in stages else override
+
+
+def _stage(name: str, section: Any, sections: Mapping[str, Any], source: str) -> StageConfig:
+    if not isinstance(section, dict) or "kind" not in section:
+        raise ConfigError([f"must be a section with a `kind`; known kinds: {', '.join(STAGE_KINDS)}"])
+    kind = section["kind"]
+    if kind not in STAGE_KINDS:
+        near = difflib.get_close_matches(str(kind), STAGE_KINDS, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"known kinds: {', '.join(STAGE_KINDS)}"
+        raise ConfigError([f"kind={kind!r} is unknown; {hint}"])
+    model = STAGE_KINDS[kind]
+    for field, default in sections.items():
+        switched_off = field in section and section[field] is None
+        if field in model.model_fields and not switched_off:
+            section = {**section, field: merge_sections(default, section.get(field) or {})}
+    return validate(model, section, source)
+
+
+def _graph_problems(
+    config: RecipeConfig, names: Mapping[str, Any], stages: Mapping[str, StageConfig]
+) -> list[str]:
+    problems = []
+    for name, stage in stages.items():
+        for field, reference in artefacts_of(stage):
+            if is_path(reference):
+                continue
+            if reference not in names:
+                near = difflib.get_close_matches(reference, names, n=1)
+                hint = f"did you mean {near[0]!r}?" if near else "name a stage above it, or a path with a slash"
+                problems.append(f"stage {name}: {field}={reference!r} is no stage; {hint}")
+            elif list(names).index(reference) >= list(names).index(name):
+                problems.append(
+                    f"stage {name}: {field}={reference!r} stands below it; a stage reads stages listed above it"
+                )
+            elif reference in stages and stages[reference].per_seed and not stage.per_seed:
+                problems.append(
+                    f"stage {name}: {field}={reference!r} runs once per seed; set per_seed: true here as well"
+                )
+    if config.comparison is not None:
+        compared = [config.comparison.before, config.comparison.after, *config.comparison.arms]
+        problems += [f"comparison names {name!r}, which is no stage" for name in compared if name not in names]
+    if len(set(config.seeds)) != len(config.seeds):
+        problems.append(f"seeds={list(config.seeds)} has repeats; each seed once")
+    return problems
+
+
+def _expand(config: RecipeConfig, stages: Mapping[str, StageConfig]) -> list[StageRun]:
+    """All runs: the stages that run once, then seed after seed, so that whole chains can run side by side."""
+    runs = []
+    for seed in (None, *config.seeds):
+        for name, stage in stages.items():
+            if stage.per_seed != (seed is not None):
+                continue
+            inputs = {
+                field: f"{reference}.seed{seed}"
+                if reference in stages and stages[reference].per_seed
+                else reference
+                for field, reference in artefacts_of(stage)
+            }
+            runs.append(StageRun(name, stage, seed, config.seed if seed is None else seed, inputs))
+    return runs

@@ -1,0 +1,121 @@
+"""What a recipe would do, without doing it. Imports no torch: a login node can run it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from megatron_redone.models.config import ModelShape
+from megatron_redone.models.presets import get_preset
+from megatron_redone.parallel.config import ParallelConfig
+from megatron_redone.recipes.config import (
+    DAPOStage,
+    ModelStage,
+    PretrainStage,
+    SFTStage,
+    StageConfig,
+    TokenizerStage,
+    is_path,
+)
+from megatron_redone.recipes.graph import Recipe
+
+OPTIMIZER_BYTES = {"fp32": 4 + 4 + 8, "bf16": 2 + 4 + 4 + 8}
+"""Bytes a trained parameter takes: weight, fp32 gradient, (fp32 master copy,) two Adam moments."""
+
+
+def layout_problems(recipe: Recipe, world_size: int) -> list[str]:
+    """Every stage whose layout does not fit the processes or its model."""
+    problems = []
+    for name, stage in recipe.stages.items():
+        if not isinstance(stage, ModelStage):
+            continue
+        parallel = stage.parallel
+        found = parallel.problems(world_size)
+        shape = model_shape(recipe, name)
+        if shape is not None and not found:
+            found = shape.layout_problems(parallel.tp, parallel.pp, parallel.ep, parallel.etp)
+        problems += [f"stage {name}: {problem}" for problem in found]
+    return problems
+
+
+def model_shape(recipe: Recipe, stage: str) -> ModelShape | None:
+    """The shape of the model a stage works on, followed back to a preset; None where a checkpoint decides."""
+    config: StageConfig = recipe.stages[stage]
+    while True:
+        if isinstance(config, PretrainStage):
+            if config.model.preset is None:
+                return None
+            shape = get_preset(config.model.preset)
+            tokenizer = recipe.stages.get(config.tokenizer)
+            size = config.model.vocab_size
+            if size is None and isinstance(tokenizer, TokenizerStage):
+                size = tokenizer.vocab_size
+            return shape.model_copy(update={"vocab_size": size}) if size else shape
+        reference = getattr(config, "model", None)
+        if not isinstance(reference, str):
+            return None
+        if is_path(reference):
+            return _shape_of_folder(recipe.path.parent / reference)
+        config = recipe.stages[reference]
+
+
+def _shape_of_folder(folder: Path) -> ModelShape | None:
+    path = folder / "config.json"
+    if not path.is_file():
+        return None
+    value = json.loads(path.read_text(encoding="utf-8"))
+    return get_preset("smollm2-135m") if value.get("hidden_size") == 576 else None
+
+
+def stage_bytes(shape: ModelShape, parallel: ParallelConfig, world_size: int) -> int:
+    """Estimated bytes a rank needs for weights, gradients and optimizer (activations come on top)."""
+    shard = shape.num_parameters() / parallel.model_parallel_size()
+    per_parameter = OPTIMIZER_BYTES[parallel.precision]
+    if parallel.distributed_optimizer:
+        kept = {"fp32": 8, "bf16": 6}[parallel.precision]
+        spread = per_parameter - kept
+        return round(shard * (kept + spread / parallel.data_parallel_size(world_size)))
+    return round(shard * per_parameter)
+
+
+def print_plan(recipe: Recipe, world_size: int) -> None:
+    """Prints stages, layout, batch arithmetic, steps and memory."""
+    console = Console()
+    config = recipe.config
+    console.print(
+        f"[bold]{config.name}[/]: {len(recipe.runs)} stage runs (seeds {', '.join(map(str, config.seeds))}) into "
+        f"{config.output}, {world_size} process(es) a model, {config.workers} side by side",
+        highlight=False,
+    )
+    table = Table("stage", "kind", "layout", "batch", "steps", "model", "memory a rank")
+    for name, stage in recipe.stages.items():
+        label = f"{name} x {len(config.seeds)}" if stage.per_seed else name
+        table.add_row(label, stage.kind, *_cells(recipe, name, stage, world_size))
+    console.print(table)
+    console.print("memory: weights, gradients and optimizer states; activations come on top", style="dim")
+
+
+def _cells(recipe: Recipe, name: str, stage: StageConfig, world_size: int) -> tuple[str, str, str, str, str]:
+    if not isinstance(stage, ModelStage):
+        return ("", "", "", "", "")
+    p = stage.parallel
+    dp = p.data_parallel_size(world_size)
+    layout = f"tp{p.tp} pp{p.pp} dp{dp}" + (f" ep{p.ep}" if p.ep > 1 else "") + f" {p.precision}"
+    shape = model_shape(recipe, name)
+    model = f"{shape.num_parameters() / 1e6:,.1f}M" if shape else "from its folder"
+    memory = f"{stage_bytes(shape, p, world_size) / 2**30:.2f} GiB" if shape else ""
+    batch = steps = ""
+    if isinstance(stage, PretrainStage | SFTStage):
+        tokens = stage.global_batch_size * stage.sequence_length
+        batch = f"{stage.global_batch_size} x {stage.sequence_length} = {tokens:,} tokens"
+        steps = str(stage.steps) if stage.steps else f"{stage.epochs:g} epochs" if stage.epochs else "matched compute"
+    elif isinstance(stage, DAPOStage):
+        batch = (
+            f"{stage.prompts_per_rollout} x {stage.responses_per_prompt} = "
+            f"{stage.prompts_per_rollout * stage.responses_per_prompt:,} responses"
+        )
+        steps = f"{stage.num_rollouts} rollouts x {stage.updates_per_rollout}"
+    return (layout, batch, steps, model, memory)

@@ -1,0 +1,207 @@
+"""Runs a recipe: what is done stays done, what was interrupted goes on, independent chains run side by side."""
+
+from __future__ import annotations
+
+import multiprocessing
+import time
+from collections.abc import Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+
+import torch
+
+from megatron_redone.common.errors import Interrupted, RedoneError
+from megatron_redone.common.logging import configure_logging, get_logger
+from megatron_redone.launch.environment import LaunchEnvironment, available_cores
+from megatron_redone.parallel.config import ParallelConfig
+from megatron_redone.parallel.context import ParallelContext, build_context
+from megatron_redone.recipes.config import ModelStage
+from megatron_redone.recipes.execution import Execution
+from megatron_redone.recipes.graph import Recipe, StageRun
+from megatron_redone.recipes.stages import EXECUTORS, ON_ONE_RANK
+from megatron_redone.recipes.workspace import Workspace, utc_now
+from megatron_redone.reporting.schema import Status
+from megatron_redone.training.run import install_stop_signals, stop_requested
+
+LOG = get_logger("recipe")
+
+
+class RecipeRunner:
+    """One run of a recipe in one folder.
+
+    Args:
+        command: what the user typed, for the report.
+        environment: place of this process among those that run the recipe together (`--nproc`, torchrun).
+    """
+
+    def __init__(self, recipe: Recipe, command: str, environment: LaunchEnvironment) -> None:
+        self.recipe, self.command, self.environment = recipe, command, environment
+        self.workspace = Workspace(recipe, recipe.config.output)
+        self.status: dict[str, Status] = {run.id: "pending" for run in recipe.runs}
+
+    def run(self, from_stage: str | None = None, only_stage: str | None = None) -> Workspace:
+        """Runs every stage that is not done.
+
+        Args:
+            from_stage: stages of this name, and all that read them, are run again.
+            only_stage: only stages of this name are run.
+        Raises:
+            Interrupted: Ctrl-C or SIGTERM; what was running is checkpointed.
+            RedoneError: a stage failed; what was done before stays.
+        """
+        wanted = [run for run in self.recipe.runs if only_stage in (None, run.name)]
+        again = self._again(from_stage)
+        self.workspace.root.mkdir(parents=True, exist_ok=True)
+        began = time.monotonic()
+        if self.environment.world_size == 1 and self.recipe.config.workers > 1:
+            self._run_side_by_side(wanted, again)
+        else:
+            self._run_in_order(wanted, again)
+        if self.environment.is_main:
+            LOG.info("all stages done in %.0f s", time.monotonic() - began)
+        return self.workspace
+
+    def _again(self, from_stage: str | None) -> set[str]:
+        """Ids of the runs of `from_stage` and of everything that reads them, directly or not."""
+        again: set[str] = set()
+        for run in self.recipe.runs:
+            if run.name == from_stage or again & set(run.dependencies):
+                again.add(run.id)
+        return again
+
+    def _run_in_order(self, wanted: Sequence[StageRun], again: set[str]) -> None:
+        executor = StageExecutor(self.workspace, self.environment)
+        for run in wanted:
+            if executor.is_done(run, again):
+                self._note(run, "done")
+                continue
+            self._note(run, "running")
+            try:
+                executor.execute(run)
+            except Interrupted:
+                self._note(run, "interrupted")
+                raise
+            except RedoneError:
+                self._note(run, "failed")
+                raise
+            self._note(run, "done")
+
+    def _run_side_by_side(self, wanted: Sequence[StageRun], again: set[str]) -> None:
+        """Hands stages whose inputs are done to a pool of processes, in the order of the recipe."""
+        waiting, running = list(wanted), dict[Future[bool], StageRun]()
+        outside = {run.id for run in self.recipe.runs} - {run.id for run in wanted}
+        done = set(outside)
+        failure: BaseException | None = None
+        pool = ProcessPoolExecutor(
+            self.recipe.config.workers,
+            mp_context=multiprocessing.get_context("spawn"),
+            initializer=_start_worker,
+            initargs=(self.workspace, self.environment),
+        )
+        with pool:
+            while (waiting and failure is None) or running:
+                ready = [run for run in waiting if done.issuperset(run.dependencies)]
+                for run in ready[: self.recipe.config.workers - len(running)] if failure is None else []:
+                    waiting.remove(run)
+                    self._note(run, "running")
+                    running[pool.submit(_execute_in_worker, run, run.id in again)] = run
+                if not running:
+                    break
+                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                    run, error = running.pop(future), future.exception()
+                    if error is None:
+                        done.add(run.id)
+                        self._note(run, "done")
+                    else:
+                        self._note(run, "interrupted" if isinstance(error, Interrupted) else "failed")
+                        failure = failure or error
+        if failure is not None:
+            raise failure
+
+    def _note(self, run: StageRun, status: Status) -> None:
+        self.status[run.id] = status
+        if self.environment.is_main:
+            self.workspace.write_run(self.status, self.command)
+
+
+class StageExecutor:
+    """Executes stage runs in this process (one rank of possibly several)."""
+
+    def __init__(self, workspace: Workspace, environment: LaunchEnvironment) -> None:
+        self.workspace, self.environment = workspace, environment
+        self._context: ParallelContext | None = None
+
+    def context(self, config: ParallelConfig) -> ParallelContext:
+        """The context of a layout; the process group is kept over stages."""
+        if self._context is None or self._context.config != config:
+            place = self.environment
+            self._context = build_context(
+                config,
+                rank=place.rank,
+                world_size=place.world_size,
+                local_rank=place.local_rank,
+                master_addr=place.master_addr,
+                master_port=place.master_port,
+            )
+        return self._context
+
+    def is_done(self, run: StageRun, again: set[str]) -> bool:
+        """Whether nothing is to do (decided by rank 0)."""
+        context = self.context(self._parallel(run))
+        return context.on_main(lambda: run.id not in again and self.workspace.is_done(run))
+
+    def _parallel(self, run: StageRun) -> ParallelConfig:
+        return run.config.parallel if isinstance(run.config, ModelStage) else ParallelConfig()
+
+    def execute(self, run: StageRun) -> None:
+        """Runs one stage and publishes its artefact."""
+        threads = run.config.threads or max(
+            1, available_cores() // max(self.workspace.recipe.config.workers, self.environment.local_world_size)
+        )
+        torch.set_num_threads(threads)
+        context = self.context(self._parallel(run))
+        work = context.on_main(lambda: self.workspace.open_work(run))
+        if context.is_main:
+            LOG.info("%s: %s", run.id, run.config.kind)
+        started, began = utc_now(), time.monotonic()
+        execution = Execution(
+            run,
+            work,
+            context,
+            lambda field: self.workspace.input_path(run.inputs[field]),
+            self.workspace.recipe.config.max_refused_share,
+        )
+        execute = EXECUTORS[run.config.kind]
+        if run.config.kind in ON_ONE_RANK:
+            context.on_main(lambda: execute(execution))
+        else:
+            execute(execution)
+        seconds = time.monotonic() - began
+        context.barrier()
+        context.on_main(
+            lambda: self.workspace.publish(run, started, seconds, execution.counts, execution.refused)
+        )
+        if context.is_main:
+            LOG.info("%s: done in %.1f s", run.id, seconds)
+        if stop_requested():
+            raise Interrupted(f"stopped after {run.id}, which is done; the same command goes on with the next stage")
+
+
+_worker: StageExecutor | None = None
+
+
+def _start_worker(workspace: Workspace, environment: LaunchEnvironment) -> None:
+    """First call in each process of the pool."""
+    global _worker
+    configure_logging()
+    install_stop_signals()
+    _worker = StageExecutor(workspace, environment)
+
+
+def _execute_in_worker(run: StageRun, again: bool) -> bool:
+    """Executes a stage run unless it is done; whether it was executed."""
+    assert _worker is not None
+    if _worker.is_done(run, {run.id} if again else set()):
+        return False
+    _worker.execute(run)
+    return True
+

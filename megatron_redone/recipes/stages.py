@@ -1,0 +1,246 @@
+"""What each kind of stage does: reads its inputs, calls the room that knows how, writes its files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+from megatron_redone.common.errors import DataError
+from megatron_redone.common.files import atomic_write_json
+from megatron_redone.common.jsonl import read_jsonl
+from megatron_redone.curation.conversations import (
+    TrainingConversation,
+    balanced,
+    gold_conversation,
+    read_conversations,
+    sft_set,
+    write_conversations,
+)
+from megatron_redone.curation.diagnose import diagnose
+from megatron_redone.curation.refine import measure_difficulty, refinement_rows
+from megatron_redone.curation.soft_labels import soft_labels
+from megatron_redone.curation.synthesize.generate import generate
+from megatron_redone.curation.target import weak_rows
+from megatron_redone.data.chat_template import ChatTemplate
+from megatron_redone.data.indexed_corpus import write_corpus
+from megatron_redone.data.tokenizer import load_tokenizer, train_sentencepiece
+from megatron_redone.evaluation.runner import baselines, write_evaluation
+from megatron_redone.models.presets import get_preset
+from megatron_redone.models.weights import RandomWeights
+from megatron_redone.recipes import config as kinds
+from megatron_redone.recipes.execution import Execution, Executor
+from megatron_redone.reporting.schema import DiagnosisResult, read_result
+from megatron_redone.rl.dapo import dapo
+from megatron_redone.tasks.reading import write_rows
+from megatron_redone.tasks.row import Row
+from megatron_redone.training.engine import MegatronEngine
+from megatron_redone.training.model_folder import check_vocabulary, load_engine
+from megatron_redone.training.pretrain import pretrain
+from megatron_redone.training.run import FORWARD_BACKWARD_PASSES
+from megatron_redone.training.sft import Example, sft
+
+CORPUS = "corpus"
+
+
+def run_synthesize(execution: Execution) -> None:
+    """Corpus and rows of the generated world."""
+    config = execution.config(kinds.SynthesizeStage)
+    fields = {name: getattr(config, name) for name in kinds.SynthesizeConfig.model_fields}
+    counts = generate(kinds.SynthesizeConfig(**{**fields, "seed": execution.seed}), execution.work)
+    atomic_write_json(execution.work / "counts.json", counts)
+    execution.counts["documents"] = counts["corpus"]["documents"]
+    for split, by_task in counts["rows"].items():
+        execution.counts[f"rows/{split}"] = sum(sum(languages.values()) for languages in by_task.values())
+    execution.counts["rows/general"] = sum(counts["general"].values())
+
+
+def run_tokenizer(execution: Execution) -> None:
+    """A SentencePiece model of the corpus."""
+    config = execution.config(kinds.TokenizerStage)
+    tokenizer = train_sentencepiece(
+        _texts(execution.input_path("corpus")), execution.work, config.vocab_size, execution.seed
+    )
+    execution.counts["vocab_size"] = tokenizer.vocab_size
+
+
+def run_tokenize(execution: Execution) -> None:
+    """The corpus as token ids."""
+    tokenizer = load_tokenizer(execution.input_path("tokenizer"))
+    counts = write_corpus(
+        execution.work / CORPUS, (tokenizer.encode(text) for text in _texts(execution.input_path("corpus")))
+    )
+    execution.counts.update(documents=counts.num_documents, tokens=counts.num_tokens)
+
+
+def _texts(folder: Path) -> Iterable[str]:
+    path = folder / "corpus.jsonl"
+    for number, value in read_jsonl(path):
+        if not isinstance(value.get("text"), str):
+            raise DataError(f"{path}:{number}: no text under the key `text`; each line is {{'text': ...}}")
+        yield value["text"]
+
+
+def run_pretrain(execution: Execution) -> None:
+    """Pretraining from random weights or a checkpoint."""
+    config = execution.config(kinds.PretrainStage)
+    tokenizer = load_tokenizer(execution.input_path("tokenizer"))
+    if config.model.path is not None:
+        engine, _ = load_engine(config.model.path, execution.context, config.optimizer)
+    else:
+        assert config.model.preset is not None
+        size = config.model.vocab_size or tokenizer.vocab_size
+        shape = get_preset(config.model.preset).model_copy(update={"vocab_size": size})
+        check_vocabulary(shape, tokenizer, execution.input_path("tokenizer"))
+        engine = MegatronEngine(shape, execution.context, config.optimizer)
+        engine.load_hf_weights(RandomWeights(shape, execution.seed), f"preset {config.model.preset}")
+    execution.counts["parameters"] = engine.shape.num_parameters()
+    run = execution.training_run()
+    execution.counts.update(
+        pretrain(config, execution.input_path("tokens") / CORPUS, tokenizer.eos_id, engine, run)
+    )
+    execution.finish_model(engine, tokenizer, ChatTemplate(tokenizer), run)
+
+
+def run_sft_set(execution: Execution) -> None:
+    """Gold conversations."""
+    config = execution.config(kinds.SFTSetStage)
+    conversations = sft_set(
+        config, execution.rows("data", "train.jsonl"), execution.rows("data", "general.jsonl"), execution.seed
+    )
+    _write_conversations(execution, conversations)
+
+
+def _write_conversations(execution: Execution, conversations: list[TrainingConversation]) -> None:
+    execution.counts["conversations"] = write_conversations(execution.work / "conversations.jsonl", conversations)
+
+
+def run_sft(execution: Execution) -> None:
+    """Fine-tuning on conversations."""
+    config = execution.config(kinds.SFTStage)
+    engine, tokenizer, template = execution.load_model(config.optimizer)
+    found = read_conversations(execution.input_path("conversations") / "conversations.jsonl")
+    if config.match_compute_of:
+        config = _with_matching_steps(execution, config)
+    run = execution.training_run()
+    examples = [Example(conversation.id, conversation.messages) for conversation in found]
+    execution.counts.update(sft(config, examples, template, engine, run))
+    execution.finish_model(engine, tokenizer, template, run)
+
+
+def _with_matching_steps(execution: Execution, config: kinds.SFTStage) -> kinds.SFTStage:
+    """As many optimizer steps as cost what the named stages spent, in forward-pass tokens."""
+    budget = 0
+    for place, name in enumerate(config.match_compute_of):
+        path = execution.input_path(f"match_compute_of.{place}") / "training.json"
+        if not path.is_file():
+            raise DataError(f"match_compute_of={name!r}: {path} is missing; name stages that train a model")
+        budget += json.loads(path.read_text())["compute_tokens"]
+    tokens_per_step = config.global_batch_size * config.sequence_length
+    steps = max(1, round(budget / (FORWARD_BACKWARD_PASSES * tokens_per_step)))
+    execution.counts["matched_compute_tokens"] = budget
+    return config.model_copy(update={"steps": steps})
+
+
+def run_rl_set(execution: Execution) -> None:
+    """Task rows and general rows for exploration."""
+    config = execution.config(kinds.RLSetStage)
+    general = balanced(execution.rows("data", "general.jsonl"), None, execution.seed)[: config.general_rows]
+    rows = [*execution.rows("data", "train.jsonl"), *general]
+    _write_rows(execution, rows)
+
+
+def _write_rows(execution: Execution, rows: list[Row]) -> None:
+    execution.counts["rows"] = write_rows(execution.work / "rows.jsonl", rows)
+    execution.counts["rows_with_rationale"] = sum(row.rationale is not None for row in rows)
+
+
+def run_dapo(execution: Execution) -> None:
+    """Reinforcement learning."""
+    config = execution.config(kinds.DAPOStage)
+    rows = execution.rows("rows", "rows.jsonl")
+    engine, tokenizer, template = execution.load_model(config.optimizer)
+    run = execution.training_run()
+    generator = execution.generator(engine, config.generation)
+    execution.counts.update(dapo(config, rows, template, engine, generator, run))
+    execution.finish_model(engine, tokenizer, template, run)
+
+
+def run_diagnose(execution: Execution) -> None:
+    """Answers to the diagnosis rows, and the weak bucket."""
+    config = execution.config(kinds.DiagnoseStage)
+    engine, _, template = execution.load_model()
+    rows = execution.rows("data", "diagnosis.jsonl")
+    result, predictions = execution.answer(engine, template, rows, "diagnosis", config.generation)
+    found = diagnose(config, result.tasks, predictions, execution.run.inputs["model"])
+    if execution.context.is_main:
+        write_evaluation(execution.work / "diagnosis_rows", result, predictions)
+        atomic_write_json(execution.work / "diagnosis.json", found.model_dump(mode="json"))
+    execution.counts["weak_tasks"] = len(found.weak_bucket)
+
+
+def run_target_set(execution: Execution) -> None:
+    """Rows of the weak bucket and soft-labelled general rows."""
+    config = execution.config(kinds.TargetSetStage)
+    found = read_result(execution.input_path("diagnosis") / "diagnosis.json", DiagnosisResult)
+    chosen = weak_rows(execution.rows("data", "train.jsonl"), found.weak_bucket, config.num_rows, execution.seed)
+    wanted = round(len(chosen) * config.general_share / (1.0 - config.general_share))
+    engine, _, template = execution.load_model()
+    generator = execution.generator(engine, config.soft_labels.generation)
+    general, counts = soft_labels(
+        config.soft_labels, execution.rows("data", "general.jsonl"), wanted, generator, template, execution.seed
+    )
+    execution.counts.update({f"soft_labels/{name}": count for name, count in counts.items()})
+    if execution.context.is_main:
+        _write_conversations(execution, [*map(gold_conversation, chosen), *general])
+
+
+def run_refinement_set(execution: Execution) -> None:
+    """Training rows by difficulty."""
+    config = execution.config(kinds.RefinementSetStage)
+    rows = [*execution.rows("data", "train.jsonl"), *execution.rows("data", "general.jsonl")]
+    if config.num_candidates is not None:
+        per_task = -(-config.num_candidates // len({row.task for row in rows}))
+        rows = balanced(rows, per_task, execution.seed)
+    engine, _, template = execution.load_model()
+    generator = execution.generator(engine, config.generation)
+    measured = measure_difficulty(config, rows, generator, template, execution.seed)
+    if execution.context.is_main:
+        _write_rows(execution, refinement_rows(config, measured, execution.seed))
+    execution.counts["measured_rows"] = len(measured)
+    execution.counts["informative_rows"] = sum(0.0 < m.pass_rate < 1.0 for m in measured)
+
+
+def run_evaluate(execution: Execution) -> None:
+    """Scores of a model made elsewhere, which is copied as it is."""
+    engine, tokenizer, template = execution.load_model()
+    execution.finish_model(engine, tokenizer, template, None)
+
+
+def run_baselines(execution: Execution) -> None:
+    """Scores of rules without a model."""
+    config = execution.config(kinds.BaselinesStage)
+    results = baselines(
+        execution.rows("data", f"{config.split}.jsonl"), execution.rows("data", "train.jsonl")
+    )
+    atomic_write_json(execution.work / "baselines.json", [result.model_dump(mode="json") for result in results])
+
+
+EXECUTORS: dict[str, Executor] = {
+    "synthesize": run_synthesize,
+    "tokenizer": run_tokenizer,
+    "tokenize": run_tokenize,
+    "pretrain": run_pretrain,
+    "sft_set": run_sft_set,
+    "sft": run_sft,
+    "rl_set": run_rl_set,
+    "dapo": run_dapo,
+    "diagnose": run_diagnose,
+    "target_set": run_target_set,
+    "refinement_set": run_refinement_set,
+    "evaluate": run_evaluate,
+    "baselines": run_baselines,
+}
+
+ON_ONE_RANK = {"synthesize", "tokenizer", "tokenize", "sft_set", "rl_set", "baselines", "sns_bench_rows"}
+"""Kinds that use no model: rank 0 runs them while the others wait."""

@@ -1,0 +1,176 @@
+"""The folder of a run: one artefact folder a stage, made atomically, described by its manifest."""
+
+from __future__ import annotations
+
+import json
+import platform
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from megatron_redone.common.errors import DataError
+from megatron_redone.common.files import atomic_write_json, fsync_directory, sha256_path
+from megatron_redone.recipes.config import is_path
+from megatron_redone.recipes.graph import Recipe, StageRun
+from megatron_redone.reporting.schema import Comparison, FileRecord, Manifest, Run, RunStage, Status
+from megatron_redone.version import __version__
+
+MANIFEST = "manifest.json"
+VERSIONED_PACKAGES = ("torch", "megatron-core", "transformers", "numpy", "sentencepiece", "sacrebleu")
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """Where a recipe runs."""
+
+    recipe: Recipe
+    root: Path
+
+    def folder(self, run_id: str) -> Path:
+        """Artefact folder of a stage run."""
+        return self.root / run_id
+
+    def work_folder(self, run_id: str) -> Path:
+        """Where a stage run works until it is done; kept over an interruption."""
+        return self.root / ".work" / run_id
+
+    def input_path(self, reference: str) -> Path:
+        """Folder of an input: a stage run's, or a path relative to the recipe file."""
+        return self.recipe.path.parent / reference if is_path(reference) else self.folder(reference)
+
+    def input_records(self, run: StageRun) -> dict[str, FileRecord]:
+        """Path and hash of everything a stage run reads.
+
+        Raises:
+            DataError: an input is not there.
+        """
+        records = {}
+        for field, reference in run.inputs.items():
+            path = self.input_path(reference)
+            if not path.exists():
+                raise DataError(f"{run.id}: {field}={reference!r} needs {path}, which is not there; run that stage first")
+            manifest = path / MANIFEST
+            if is_path(reference) or not manifest.is_file():
+                digest = sha256_path(path)
+            else:
+                digest = json.loads(manifest.read_text())["outputs"]["folder"]["sha256"]
+            records[field] = FileRecord(path=reference, sha256=digest)
+        return records
+
+    def is_done(self, run: StageRun) -> bool:
+        """Whether the run's artefact stands, made from this configuration and these inputs."""
+        path = self.folder(run.id) / MANIFEST
+        if not path.is_file():
+            return False
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+        if manifest["status"] != "done" or manifest["config"] != stage_settings(run):
+            return False
+        records = {name: record.model_dump() for name, record in self.input_records(run).items()}
+        return bool(manifest["inputs"] == records)
+
+    def open_work(self, run: StageRun) -> Path:
+        """The work folder, emptied unless it belongs to the same configuration and inputs."""
+        folder = self.work_folder(run.id)
+        records = {name: record.model_dump() for name, record in self.input_records(run).items()}
+        identity = {"config": stage_settings(run), "inputs": records}
+        marker = folder / "work.json"
+        if not marker.is_file() or json.loads(marker.read_text()) != identity:
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir(parents=True)
+            atomic_write_json(marker, identity)
+        return folder
+
+    def publish(
+        self, run: StageRun, started: datetime, seconds: float, counts: Mapping[str, int | float], refused: list[str]
+    ) -> None:
+        """Turns the work folder into the artefact: checkpoints removed, manifest written, renamed."""
+        work, final = self.work_folder(run.id), self.folder(run.id)
+        shutil.rmtree(work / "checkpoints", ignore_errors=True)
+        (work / "work.json").unlink(missing_ok=True)
+        manifest = Manifest(
+            stage=run.name,
+            kind=run.config.kind,
+            status="done",
+            config=stage_settings(run),
+            code_version=__version__,
+            seeds=(run.run_seed,),
+            inputs=self.input_records(run),
+            outputs={"folder": FileRecord(path=run.id, sha256=sha256_path(work))},
+            counts=dict(counts),
+            refused_rows=tuple(refused),
+            started=started.isoformat(timespec="seconds"),
+            seconds=round(seconds, 3),
+            machine=machine(),
+            versions=versions(),
+        )
+        atomic_write_json(work / MANIFEST, manifest.model_dump(mode="json"))
+        old = self.root / ".work" / f"{run.id}.old"
+        shutil.rmtree(old, ignore_errors=True)
+        if final.exists():
+            final.rename(old)
+        work.rename(final)
+        fsync_directory(self.root)
+        shutil.rmtree(old, ignore_errors=True)
+
+    def write_run(self, status: Mapping[str, Status], command: str) -> None:
+        """run.json: what the report reads first."""
+        config = self.recipe.config
+        comparison = None
+        if config.comparison is not None:
+            comparison = Comparison(**config.comparison.model_dump())
+        record = Run(
+            recipe=str(self.recipe.path),
+            name=config.name,
+            command=command,
+            seeds=config.seeds,
+            stages=tuple(
+                RunStage(name=run.name, kind=run.config.kind, seed=run.seed, folder=run.id, status=status[run.id])
+                for run in self.recipe.runs
+            ),
+            comparison=comparison,
+            notes=config.notes,
+        )
+        atomic_write_json(self.root / "run.json", record.model_dump(mode="json"))
+
+
+def stage_settings(run: StageRun) -> dict[str, Any]:
+    """Everything that decides a stage run's result, apart from its inputs' contents."""
+    settings = run.config.model_dump(mode="json")
+    return {**settings, "seed": run.run_seed}
+
+
+def machine() -> dict[str, Any]:
+    """Processor and system of this host, without its name."""
+    import psutil
+
+    model = ""
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.is_file():
+        lines = [line for line in cpuinfo.read_text().splitlines() if line.startswith("model name")]
+        model = lines[0].partition(":")[2].strip() if lines else ""
+    return {
+        "processor": model or platform.processor() or platform.machine(),
+        "cores": psutil.cpu_count(logical=True) or 0,
+        "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
+        "system": f"{platform.system()} {platform.machine()}",
+    }
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that decide results."""
+    found = {"python": platform.python_version(), "megatron-redone": __version__}
+    for package in VERSIONED_PACKAGES:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def utc_now() -> datetime:
+    """The time, for manifests."""
+    return datetime.now(UTC)

@@ -1,0 +1,42 @@
+"""General abilities, kept alive beside the SNS tasks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from megatron_redone.scoring.mathematics import MathMatch, extract_answer, is_plain_number
+from megatron_redone.tasks.base import Field, Row, Task
+
+CAPABILITY = "general"
+
+
+def _parse_number(answer: str, row: Row) -> str | None:
+    return extract_answer(answer)
+
+
+def _number_text(gold: Any, row: Row) -> str:
+    r"""A plain number as it is, anything else in `\boxed{}`."""
+    return str(gold) if is_plain_number(str(gold)) else f"\\boxed{{{gold}}}"
+
+
+def _gold_text(row: Row) -> str:
+    return str(row.answer)
+
+
+ARITHMETIC = Task(
+    name="arithmetic",
+    capability=CAPABILITY,
+    languages=("en", "zh"),
+    answer_format="generation",
+    reward_kind="exact_match",
+    fields=(Field("question"),),
+    templates={"en": "Calculate: {question}", "zh": "计算：{question}"},
+    parser=_parse_number,
+    scorer=MathMatch(),
+    formatter=_number_text,
+    format_rule="a number, or an expression in \\boxed{}",
+    answer_kind="number",
+    canonical=_gold_text,
+)
+
+TASKS = (ARITHMETIC,)

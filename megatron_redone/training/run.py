@@ -1,0 +1,169 @@
+"""What every training stage shares: metrics to files, checkpoints, resume, and a clean stop."""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from megatron_redone.checkpoint.distributed import has_checkpoint, load_checkpoint, save_checkpoint
+from megatron_redone.common.errors import Interrupted
+from megatron_redone.common.files import atomic_write_json
+from megatron_redone.common.logging import Progress, get_logger
+from megatron_redone.parallel.context import ParallelContext
+from megatron_redone.training.engine import MegatronEngine
+
+FORWARD_BACKWARD_PASSES = 3
+"""Compute of training on a token in units of a forward pass (the backward pass costs twice the forward)."""
+
+_stop_requested = False
+
+
+def request_stop(_signal: int = 0, _frame: FrameType | None = None) -> None:
+    """Asks running stages to checkpoint and stop after the current step (a signal handler)."""
+    global _stop_requested
+    _stop_requested = True
+
+
+def stop_requested() -> bool:
+    """Whether a stop was asked for."""
+    return _stop_requested
+
+
+def install_stop_signals() -> None:
+    """Ctrl-C and SIGTERM stop after the current step; a second Ctrl-C stops at once."""
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        if _stop_requested and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        request_stop()
+
+    signal.signal(signal.SIGINT, handle)
+    signal.signal(signal.SIGTERM, handle)
+
+
+class TrainingRun:
+    """One training stage on its way: `folder` keeps metrics and checkpoints until the stage is done.
+
+    Args:
+        folder: work folder of the stage; what it holds of an earlier, interrupted run is continued.
+        name: what progress and logs call the stage.
+        seed: seed of everything random in the stage.
+        checkpoint_every: steps between checkpoints.
+    """
+
+    def __init__(
+        self, folder: Path, name: str, seed: int, context: ParallelContext, checkpoint_every: int = 100
+    ) -> None:
+        self.folder, self.name, self.seed, self.context = folder, name, seed, context
+        self.checkpoint_every = checkpoint_every
+        self.trained_tokens = self.forward_tokens = 0
+        self._rows: list[dict[str, float]] = []
+        self._log = get_logger(name)
+        self._tensorboard: Any = None
+
+    @property
+    def checkpoints(self) -> Path:
+        """Folder of the stage's checkpoints."""
+        return self.folder / "checkpoints"
+
+    @property
+    def compute_tokens(self) -> int:
+        """Compute so far in forward-pass tokens: 3 for each trained token, 1 for each generated or scored one."""
+        return FORWARD_BACKWARD_PASSES * self.trained_tokens + self.forward_tokens
+
+    def steps(
+        self,
+        engine: MegatronEngine,
+        num_steps: int,
+        step_function: Callable[[int], Mapping[str, float]],
+        *,
+        state: Callable[[], Mapping[str, Any]] = dict,
+        restore: Callable[[Mapping[str, Any]], None] = lambda state: None,
+        unit: str = "steps",
+    ) -> None:
+        """Runs `step_function(step)` for every step not yet done, with metrics, checkpoints and a clean stop.
+
+        Args:
+            state, restore: what the stage itself keeps between steps, as JSON.
+        Raises:
+            Interrupted: a stop was asked for; a checkpoint was written.
+        """
+        start = self._resume(engine, restore)
+        with Progress(self.name, num_steps, unit, enabled=self.context.is_main) as progress:
+            progress.start_at(start)
+            for step in range(start, num_steps):
+                began, tokens_before = time.monotonic(), self.trained_tokens
+                metrics = dict(step_function(step))
+                seconds = time.monotonic() - began
+                self._record(step, metrics, seconds)
+                rate = (self.trained_tokens - tokens_before) / max(seconds, 1e-9)
+                shown = {name: metrics[name] for name in ("loss", "reward") if name in metrics}
+                progress.advance(**shown, **{"tokens/s": rate})
+                stop = self.context.any_rank(_stop_requested)
+                if stop or ((step + 1) % self.checkpoint_every == 0 and step + 1 < num_steps):
+                    self._save(engine, step + 1, state())
+                if stop:
+                    raise Interrupted(
+                        f"{self.name}: stopped after step {step + 1} of {num_steps}, which is checkpointed; "
+                        "the same command goes on from there"
+                    )
+        self._write_metrics()
+
+    def summary(self) -> dict[str, int]:
+        """Counts for the manifest."""
+        return {
+            "steps": len(self._rows),
+            "trained_tokens": self.trained_tokens,
+            "forward_tokens": self.forward_tokens,
+            "compute_tokens": self.compute_tokens,
+        }
+
+    def _resume(self, engine: MegatronEngine, restore: Callable[[Mapping[str, Any]], None]) -> int:
+        if not self.context.on_main(lambda: has_checkpoint(self.checkpoints)):
+            return 0
+        loaded, extra = load_checkpoint(self.checkpoints, lambda: engine.sharded_state(loading=True), self.context)
+        engine.load_sharded_state(loaded)
+        self._rows = list(extra["metrics"])
+        self.trained_tokens, self.forward_tokens = extra["trained_tokens"], extra["forward_tokens"]
+        restore(extra["stage"])
+        step = int(extra["step"])
+        if self.context.is_main:
+            self._log.info("%s: going on from step %d", self.name, step)
+        return step
+
+    def _save(self, engine: MegatronEngine, step: int, stage_state: Mapping[str, Any]) -> None:
+        extra = {
+            "step": step,
+            "metrics": self._rows,
+            "trained_tokens": self.trained_tokens,
+            "forward_tokens": self.forward_tokens,
+            "stage": dict(stage_state),
+        }
+        save_checkpoint(self.checkpoints, step, engine.sharded_state(), extra, self.context)
+
+    def _record(self, step: int, metrics: dict[str, float], seconds: float) -> None:
+        self._rows.append({"step": step, **metrics})
+        if not self.context.is_main:
+            return
+        if self._tensorboard is None:
+            from torch.utils.tensorboard import SummaryWriter
+
+            self._tensorboard = SummaryWriter(str(self.folder / "tensorboard"))
+        for name, value in metrics.items():
+            self._tensorboard.add_scalar(name, value, step)
+        with (self.folder / "timing.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"step": step, "seconds": round(seconds, 4)}) + "\n")
+
+    def _write_metrics(self) -> None:
+        if not self.context.is_main:
+            return
+        if self._tensorboard is not None:
+            self._tensorboard.close()
+        with (self.folder / "metrics.jsonl").open("w", encoding="utf-8") as file:
+            file.writelines(json.dumps(row) + "\n" for row in self._rows)
+        atomic_write_json(self.folder / "training.json", self.summary())

@@ -1,0 +1,42 @@
+from __future__ import annotations
+
+import pytest
+
+from megatron_redone.common.errors import InputError
+from megatron_redone.tasks.catalogue import TASKS, get_task
+
+EXPECTED = {
+    "content_understanding": {
+        "note_taxonomy_single", "note_taxonomy_multiple", "query_classification", "query_intent",
+        "note_security", "gender_sensitive_appeal",
+    },
+    "information_extraction": {
+        "hashtag_single", "hashtag_multiple", "note_ner", "highlight_words", "mrc_simple",
+        "question_document_match",
+    },
+    "semantic_matching": {"query_note_relevance", "query_note_relevance_yes_no", "query_note_retrieval"},
+    "user_behaviour": {"post_view_search", "next_query", "click_ranking"},
+    "dialogue": {"emotional_companion"},
+    "translation": {"note_translation_zh_en", "note_translation_en_zh"},
+    "online": {"title_recreation"},
+    "general": {"arithmetic"},
+}  # fmt: skip
+
+
+def test_capabilities_and_names() -> None:
+    found: dict[str, set[str]] = {}
+    for name, task in TASKS.items():
+        assert name == task.name
+        assert set(task.languages) == set(task.templates) == {"en", "zh"}
+        found.setdefault(task.capability, set()).add(name)
+    assert {capability: found[capability] & names for capability, names in EXPECTED.items()} == EXPECTED
+
+
+def test_get_task() -> None:
+    assert get_task("note_ner") is TASKS["note_ner"]
+    with pytest.raises(
+        InputError, match="task 'note_taxonomy_singel' is not in the catalogue; did you mean 'note_taxo"
+    ):
+        get_task("note_taxonomy_singel")
+    with pytest.raises(InputError, match="known tasks: note_taxonomy_single, "):
+        get_task("zzzzqqqq")
