@@ -21,9 +21,9 @@ def read_version() -> str:
 
 
 BASE = [
-    "torch>=2.8,<3",
+    "torch>=2.8,<2.14",  # newer ones are untried with this megatron-core
     "megatron-core==0.16.*",  # parallel/platform.py and models/ are written against its internals
-    "transformers>=5.16,<6",
+    "transformers>=5.16,<5.20",
     "tokenizers>=0.22,<1",
     "safetensors>=0.5,<1",
     "sentencepiece>=0.2,<0.3",

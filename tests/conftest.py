@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import random
 import sys
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 # Before torch is imported: it reads these once. Child processes of tests inherit them.
 os.environ.update(OMP_NUM_THREADS="1", MKL_NUM_THREADS="1", TORCHDYNAMO_DISABLE="1")
@@ -16,6 +18,9 @@ os.environ.update(HF_HUB_OFFLINE="1", TOKENIZERS_PARALLELISM="false")
 import numpy as np
 import pytest
 from hypothesis import settings
+
+if TYPE_CHECKING:
+    from megatron_redone.parallel.context import ParallelContext
 
 # The same examples in every run, and no time limit for one of them: the machine may be busy.
 settings.register_profile("project", derandomize=True, deadline=None)
@@ -42,3 +47,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     if not torch.cuda.is_available():
         for item in marked:
             item.add_marker(pytest.mark.skip(reason="no CUDA device"))
+
+
+@pytest.fixture(scope="session")
+def parallel_context() -> Iterator[ParallelContext]:
+    """The layout of one process, built once: a process has one process group."""
+    from megatron_redone.parallel.config import ParallelConfig
+    from megatron_redone.parallel.context import build_context, shutdown
+
+    yield build_context(ParallelConfig())
+    shutdown()

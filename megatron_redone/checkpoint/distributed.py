@@ -1,20 +1,29 @@
-"""Checkpoints inside a stage: Megatron's torch_dist format under a manifest, whole or absent.
+"""Distributed checkpoints: Megatron's torch_dist format under a manifest, whole or absent.
 
 A checkpoint loads into any tensor-, pipeline- and data-parallel layout of the same model. It is written beside
-the final name, checksummed, renamed, and only then named by `latest.json`.
+the final name, checksummed, and renamed. A training stage keeps its own as `step-NNNNNN` under one folder, the
+newest named by `latest.json`; a converted model is one checkpoint folder with files beside the weights.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 import shutil
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from megatron_redone.common.errors import CheckpointError
-from megatron_redone.common.files import atomic_write_json, disk_full_reported, fsync_directory, sha256_file
+from megatron_redone.common.errors import CheckpointError, RedoneError
+from megatron_redone.common.files import (
+    atomic_write_json,
+    disk_full,
+    disk_full_reported,
+    fsync_directory,
+    sha256_file,
+)
 from megatron_redone.parallel.context import ParallelContext
 
 FORMAT_VERSION = 1
@@ -31,36 +40,15 @@ def save_checkpoint(
 
     A collective. Raises DiskFullError on every rank when the disk is full; the older checkpoint stays.
     """
-    from megatron.core import dist_checkpointing
-    from megatron.core.dist_checkpointing.strategies.torch import TorchDistSaveShardedStrategy
-
     final = root / f"step-{step:06d}"
-    temporary = root / f".step-{step:06d}.tmp"
-    context.on_main(lambda: _fresh_folder(temporary))
-    with disk_full_reported(final), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch announces deprecations of its own sharded tensors
-        strategy = TorchDistSaveShardedStrategy("torch_dist", 1, thread_count=1)
-        dist_checkpointing.save(state, str(temporary), sharded_strategy=strategy)
-    context.barrier()
-    context.on_main(lambda: _publish(root, temporary, final, step, extra))
+    write_checkpoint(final, state, extra, context)
+    context.on_main(lambda: _make_latest(final))
     return final
 
 
-def _fresh_folder(folder: Path) -> None:
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-
-
-def _publish(root: Path, temporary: Path, final: Path, step: int, extra: Mapping[str, Any]) -> None:
-    files = {path.name: sha256_file(path) for path in sorted(temporary.iterdir())}
-    manifest = {"format_version": FORMAT_VERSION, "step": step, "files": files, "extra": dict(extra)}
-    atomic_write_json(temporary / MANIFEST, manifest)
-    fsync_directory(temporary)
-    shutil.rmtree(final, ignore_errors=True)
-    temporary.rename(final)
-    fsync_directory(root)
-    atomic_write_json(root / LATEST, {"folder": final.name, "step": step})
-    for older in root.glob("step-*"):
+def _make_latest(final: Path) -> None:
+    atomic_write_json(final.parent / LATEST, {"folder": final.name})
+    for older in final.parent.glob("step-*"):
         if older != final:
             shutil.rmtree(older)
 
@@ -80,22 +68,115 @@ def load_checkpoint(
     Raises:
         CheckpointError: another format version, a missing file, or one whose checksum differs.
     """
+    folder = root / str(context.on_main(lambda: _json_object(root / LATEST)["folder"]))
+    extra = context.on_main(lambda: verify_checkpoint(folder))
+    return read_state(folder, build_state()), extra
+
+
+def write_checkpoint(
+    folder: Path,
+    state: ShardedState,
+    extra: Mapping[str, Any],
+    context: ParallelContext,
+    add_files: Callable[[Path], None] | None = None,
+) -> None:
+    """Writes the sharded state of all ranks and `extra` (JSON) as `folder`, which it replaces. A collective.
+
+    Args:
+        add_files: writes more files into the folder it is given (called on rank 0); the manifest covers them.
+    Raises:
+        DiskFullError: on every rank; what stood under the name is untouched. RedoneError: another failure to write.
+    """
+    temporary = folder.with_name(f".{folder.name}.tmp")
+    context.on_main(lambda: _fresh_folder(temporary, folder))
+    try:
+        _save_state(temporary, folder, state, context)
+        context.on_main(lambda: _publish(temporary, folder, extra, add_files))
+    finally:
+        if context.is_main:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _fresh_folder(temporary: Path, folder: Path) -> None:
+    shutil.rmtree(temporary, ignore_errors=True)
+    with disk_full_reported(folder):
+        temporary.mkdir(parents=True)
+
+
+def _save_state(temporary: Path, folder: Path, state: ShardedState, context: ParallelContext) -> None:
+    from megatron.core import dist_checkpointing
+    from megatron.core.dist_checkpointing.strategies.torch import TorchDistSaveShardedStrategy
+    from torch.distributed.checkpoint.api import CheckpointException
+
+    try:
+        with disk_full_reported(folder), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch announces deprecations of its own sharded tensors
+            strategy = TorchDistSaveShardedStrategy("torch_dist", 1, thread_count=1)
+            dist_checkpointing.save(state, str(temporary), sharded_strategy=strategy)
+    except CheckpointException as error:  # raised on every rank alike, with its cause on rank 0 only
+        raise context.on_main(lambda: _reported(error.failures, folder)) from error
+
+
+def _reported(failures: Mapping[int, tuple[BaseException, Any]], folder: Path) -> RedoneError:
+    """Our error for what the writing processes of the ranks met."""
+    causes = {rank: str(cause) for rank, (cause, _) in failures.items()}
+    signs = ("No space left", "Disk quota exceeded", "file write failed", "unexpected pos")
+    if any(sign in cause for cause in causes.values() for sign in signs):
+        return disk_full(folder)
+    first = "; ".join(f"rank {rank}: {cause}" for rank, cause in sorted(causes.items())[:3])
+    return RedoneError(f"{folder}: the checkpoint could not be written ({first}); nothing under that name was changed")
+
+
+def _publish(
+    temporary: Path, folder: Path, extra: Mapping[str, Any], add_files: Callable[[Path], None] | None
+) -> None:
+    with disk_full_reported(folder):
+        if add_files is not None:
+            add_files(temporary)
+        files = {
+            path.relative_to(temporary).as_posix(): _sync_and_hash(path)
+            for path in sorted(temporary.rglob("*"))
+            if path.is_file()
+        }
+        manifest = {"format_version": FORMAT_VERSION, "files": files, "extra": dict(extra)}
+        atomic_write_json(temporary / MANIFEST, manifest)
+        for inner in [temporary, *(path for path in temporary.rglob("*") if path.is_dir())]:
+            fsync_directory(inner)
+        before = folder.with_name(f".{folder.name}.old")
+        shutil.rmtree(before, ignore_errors=True)
+        if folder.exists():
+            folder.rename(before)
+        temporary.rename(folder)
+        fsync_directory(folder.parent)
+        shutil.rmtree(before, ignore_errors=True)
+
+
+def _sync_and_hash(path: Path) -> str:
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def read_state(folder: Path, state: ShardedState) -> ShardedState:
+    """Fills a sharded state, in the layout it was made for, from a checkpoint that was verified. A collective."""
     from megatron.core import dist_checkpointing
 
-    folder = root / json.loads((root / LATEST).read_text())["folder"]
-    manifest = context.on_main(lambda: verify_checkpoint(folder))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        state: ShardedState = dist_checkpointing.load(build_state(), str(folder))
-    return state, manifest["extra"]
+        loaded: ShardedState = dist_checkpointing.load(state, str(folder))
+    return loaded
 
 
 def verify_checkpoint(folder: Path) -> dict[str, Any]:
-    """The manifest of a checkpoint whose files are all there and unchanged."""
+    """The `extra` of a checkpoint whose files are all there and unchanged.
+
+    Raises:
+        CheckpointError: not a finished checkpoint, another format version, a missing or changed file.
+    """
     path = folder / MANIFEST
     if not path.is_file():
         raise CheckpointError(f"{folder}: no {MANIFEST}; not a finished checkpoint of this library")
-    manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    manifest = _json_object(path)
     if manifest.get("format_version") != FORMAT_VERSION:
         raise CheckpointError(
             f"{folder}: format version {manifest.get('format_version')}, this library reads {FORMAT_VERSION}; "
@@ -103,10 +184,23 @@ def verify_checkpoint(folder: Path) -> dict[str, Any]:
         )
     for name, expected in manifest["files"].items():
         if not (folder / name).is_file():
-            raise CheckpointError(f"{folder / name}: missing; remove the checkpoint folder to start the stage afresh")
+            raise CheckpointError(f"{folder / name}: missing; {_REMEDY}")
         if sha256_file(folder / name) != expected:
             raise CheckpointError(
-                f"{folder / name}: the checksum differs from its manifest; the file is damaged, remove the "
-                "checkpoint folder to start the stage afresh"
+                f"{folder / name}: the checksum differs from its manifest, so the file is damaged; {_REMEDY}"
             )
-    return manifest
+    extra: dict[str, Any] = manifest["extra"]
+    return extra
+
+
+_REMEDY = "copy the checkpoint again, or remove its folder and write it anew"
+
+
+def _json_object(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_bytes())
+    except ValueError as error:  # bad JSON or bad UTF-8
+        raise CheckpointError(f"{path}: not JSON ({error}); {_REMEDY}") from error
+    if not isinstance(value, dict):
+        raise CheckpointError(f"{path}: a {type(value).__name__}, expected a JSON object; {_REMEDY}")
+    return value

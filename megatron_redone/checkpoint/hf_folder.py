@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,66 +18,76 @@ from megatron_redone.common.files import atomic_write_json
 INDEX_NAME = "model.safetensors.index.json"
 
 
-def read_config(folder: Path) -> dict[str, Any]:
-    """config.json of a model folder.
+@dataclass(frozen=True)
+class TensorHeader:
+    """What a shard's header says of a tensor, known without reading its data."""
 
-    Raises:
-        CheckpointError: no such folder or file, or not a JSON object.
-    """
-    path = folder / "config.json"
-    if not path.is_file():
-        raise CheckpointError(f"{folder}: no config.json; expected a Hugging Face model folder")
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
-        raise CheckpointError(f"{path}: not JSON ({error}); download the file again") from error
-    if not isinstance(config, dict):
-        raise CheckpointError(f"{path}: a {type(config).__name__}, expected a JSON object; download the file again")
-    return config
+    dtype: str
+    """In the words of safetensors: F32, BF16, ..."""
+    shape: tuple[int, ...]
 
 
 class SafetensorsFolder(Mapping[str, Tensor]):
-    """The tensors of a model folder by name, memory-mapped: one is read when it is asked for."""
+    """The tensors of a model folder by name, memory-mapped: one is read when it is asked for.
+
+    Raises:
+        CheckpointError: no safetensors in the folder, a shard that is missing or damaged, an index that names a
+            tensor which its shard lacks.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._file_of = self._locate()
         self._open: dict[Path, Any] = {}
+        self._file_of = self._locate()
 
     def _locate(self) -> dict[str, Path]:
         index = self.folder / INDEX_NAME
         if index.is_file():
-            weight_map: dict[str, str] = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
-            missing = sorted({name for name in weight_map.values() if not (self.folder / name).is_file()})
-            if missing:
-                raise CheckpointError(
-                    f"{self.folder}: {INDEX_NAME} names {', '.join(missing)}, not in the folder; finish the download"
-                )
-            return {name: self.folder / file for name, file in weight_map.items()}
+            return self._read_index(index)
         single = self.folder / "model.safetensors"
         if not single.is_file():
             raise CheckpointError(
                 f"{self.folder}: neither model.safetensors nor {INDEX_NAME}; save the model as safetensors"
             )
-        return {name: single for name in self._file(single).keys()}  # noqa: SIM118 (not a dict)
+        return dict.fromkeys(self._file(single).keys(), single)
+
+    def _read_index(self, index: Path) -> dict[str, Path]:
+        try:
+            weight_map = dict(json.loads(index.read_bytes())["weight_map"])
+        except (ValueError, TypeError, KeyError) as error:
+            raise CheckpointError(f"{index}: no index of shards ({error!r}); download the file again") from error
+        names = sorted({str(name) for name in weight_map.values()})
+        missing = [name for name in names if not (self.folder / name).is_file()]
+        if missing:
+            raise CheckpointError(
+                f"{self.folder}: {INDEX_NAME} names {', '.join(missing)}, not in the folder; finish the download"
+            )
+        held = {name: set(self._file(self.folder / name).keys()) for name in names}
+        for tensor, name in weight_map.items():
+            if tensor not in held[str(name)]:
+                raise CheckpointError(f"{self.folder / name}: lacks {tensor}, which {INDEX_NAME} places there")
+        return {tensor: self.folder / name for tensor, name in weight_map.items()}
 
     def _file(self, path: Path) -> Any:
-        opened = getattr(self, "_open", {})
-        if path not in opened:
+        if path not in self._open:
             try:
-                opened[path] = safe_open(path, framework="pt")
+                self._open[path] = safe_open(path, framework="pt")
             except SafetensorError as error:
-                raise CheckpointError(f"{path}: damaged ({error}); download the file again") from error
-            self._open = opened
-        return opened[path]
+                raise CheckpointError(
+                    f"{path}: damaged or incomplete ({error}); download the file again"
+                ) from error
+        return self._open[path]
+
+    def header(self, name: str) -> TensorHeader:
+        """Data type and shape of a tensor; its data is not read."""
+        part = self._file(self._file_of[name]).get_slice(name)
+        return TensorHeader(part.get_dtype(), tuple(part.get_shape()))
 
     def __getitem__(self, name: str) -> Tensor:
-        if name not in self._file_of:
-            raise KeyError(name)
         tensor: Tensor = self._file(self._file_of[name]).get_tensor(name)
         return tensor
 
-    def __iter__(self) -> Any:
+    def __iter__(self) -> Iterator[str]:
         return iter(self._file_of)
 
     def __len__(self) -> int:

@@ -3,16 +3,19 @@
 A row of a family's `param_mappings` names one Megatron parameter and the Hugging Face tensors it is made of. The
 row alone knows how to cut the parameter for a tensor-parallel rank and how to join the cuts again; both
 directions copy values, so a round trip is bitwise.
+
+Imports no torch until tensors are joined: the families' tables stand beside their readers of config.json, which a
+login node uses.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-import torch
-from torch import Tensor
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class ParamMapping(Protocol):
@@ -42,6 +45,12 @@ class ParamMapping(Protocol):
         ...
 
 
+def _joined(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
+    import torch
+
+    return torch.cat(list(tensors), dim)
+
+
 @dataclass(frozen=True)
 class Plain:
     """The same tensor on both sides, cut along `split_dim` (None: every rank has the whole)."""
@@ -63,7 +72,7 @@ class Plain:
 
     def to_hf(self, parts: Sequence[Tensor]) -> dict[str, Tensor]:
         """The slices joined."""
-        whole = parts[0] if self.split_dim is None else torch.cat(list(parts), self.split_dim)
+        whole = parts[0] if self.split_dim is None else _joined(parts, self.split_dim)
         return {self.hf_name: whole}
 
 
@@ -94,13 +103,13 @@ class QKV:
         query, key, value = (
             tensors[name].view(self.num_kv_heads, -1, *rest) for name in (self.query, self.key, self.value)
         )
-        joined = torch.cat([query, key, value], dim=1)
+        joined = _joined([query, key, value], dim=1)
         return joined.chunk(size, 0)[rank].reshape(-1, *rest)
 
     def to_hf(self, parts: Sequence[Tensor]) -> dict[str, Tensor]:
         """The three tensors with heads in Hugging Face's order."""
         rest = parts[0].shape[1:]
-        joined = torch.cat([part.reshape(self.num_kv_heads // len(parts), -1, *rest) for part in parts])
+        joined = _joined([part.reshape(self.num_kv_heads // len(parts), -1, *rest) for part in parts])
         queries = self.num_heads // self.num_kv_heads * self.head_dim
         query, key, value = joined.split([queries, self.head_dim, self.head_dim], dim=1)
         return {
@@ -125,12 +134,12 @@ class GatedMLP:
 
     def to_megatron(self, tensors: Mapping[str, Tensor], rank: int, size: int) -> Tensor:
         """The rank's rows of gate, then of up."""
-        return torch.cat([tensors[name].chunk(size, 0)[rank] for name in self.hf])
+        return _joined([tensors[name].chunk(size, 0)[rank] for name in self.hf])
 
     def to_hf(self, parts: Sequence[Tensor]) -> dict[str, Tensor]:
         """Gate and up whole."""
         halves = [part.chunk(2, 0) for part in parts]
-        return {self.gate: torch.cat([h[0] for h in halves]), self.up: torch.cat([h[1] for h in halves])}
+        return {self.gate: _joined([h[0] for h in halves]), self.up: _joined([h[1] for h in halves])}
 
 
 @dataclass(frozen=True)
@@ -152,12 +161,12 @@ class PaddedVocabulary:
         tensor = tensors[self.hf_name]
         missing = -self.vocab_size % size
         if missing:
-            tensor = torch.cat([tensor, tensor.new_zeros(missing, tensor.size(1))])
+            tensor = _joined([tensor, tensor.new_zeros(missing, tensor.size(1))])
         return tensor.chunk(size, 0)[rank]
 
     def to_hf(self, parts: Sequence[Tensor]) -> dict[str, Tensor]:
         """The rows of real tokens."""
-        return {self.hf_name: torch.cat(list(parts))[: self.vocab_size]}
+        return {self.hf_name: _joined(parts)[: self.vocab_size]}
 
 
 @dataclass(frozen=True)

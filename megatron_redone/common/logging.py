@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 import time
+import warnings
 from types import TracebackType
 
 from rich.console import Console
@@ -21,7 +22,13 @@ def get_logger(name: str) -> logging.Logger:
 
 
 def configure_logging(level: int = logging.INFO) -> None:
-    """Sends the library's log to stderr, one plain line a record. Called once by the command line."""
+    """Sends the library's log to stderr, one plain line a record. Called once in each process.
+
+    Warnings of Megatron-core are dropped: on import it warns of every optional package that is absent, although
+    running without them is what this library sets up.
+    """
+    warnings.filterwarnings("ignore", category=UserWarning, module=r"megatron\.")
+    warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\.distributed")
     root = logging.getLogger("redone")
     if root.handlers:
         return

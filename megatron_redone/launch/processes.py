@@ -106,9 +106,8 @@ def exit_code_of(returncode: int) -> int:
 class _Ranks:
     """The processes of one `run_on_host`.
 
-    Everything that happens wakes the main thread by a byte in one pipe: 0 for the end of a rank, else the number
-    of a signal. (A lock or queue would not do: a signal that the kernel delivers to another thread leaves the main
-    thread asleep in it.)
+    Whatever happens wakes the main thread by a byte in one pipe: 0 for the end of a rank, else the number of
+    a signal. A queue would not do: a signal that the kernel gives to another thread lets the main one sleep.
     """
 
     def __init__(
@@ -188,7 +187,7 @@ class _Ranks:
             for number in os.read(wake_reader, 512):
                 if number == 0:
                     self._note_end(self.ended.popleft())
-                else:
+                elif number in FORWARDED_SIGNALS:
                     num_signals += 1
                     self._send(number)
                     if num_signals > 1:

@@ -13,6 +13,12 @@ import torch
 import torch.nn.functional as F
 from megatron.core.models.gpt import GPTModel
 from megatron.core.models.gpt.gpt_layer_specs import get_gpt_layer_local_spec
+from megatron.core.tensor_parallel.layers import (
+    ColumnParallelLinear,
+    RowParallelLinear,
+    VocabParallelEmbedding,
+    set_tensor_model_parallel_attributes,
+)
 from megatron.core.transformer.spec_utils import ModuleSpec
 from megatron.core.transformer.transformer_block import TransformerBlockSubmodules
 from megatron.core.transformer.transformer_config import TransformerConfig
@@ -176,4 +182,22 @@ def build_model(shape: ModelShape, context: ParallelContext) -> CausalLM:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         model = CausalLM(shape, context)
+    _mark_split_parameters(model)
     return model.to(context.device)
+
+
+def _mark_split_parameters(model: CausalLM) -> None:
+    """Tells Megatron which parameters are split over tensor-parallel ranks.
+
+    Its initialisation does so in passing; we skip that, since weights are loaded. Without the mark the norm of the
+    gradient counts the parts of rank 0 alone, and clipping differs between layouts.
+    """
+    for module in model.modules():
+        if isinstance(module, VocabParallelEmbedding | ColumnParallelLinear):
+            dimension = 0
+        elif isinstance(module, RowParallelLinear):
+            dimension = 1
+        else:
+            continue
+        if module.weight is not None:
+            set_tensor_model_parallel_attributes(module.weight, True, dimension, 1)

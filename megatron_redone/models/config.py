@@ -92,6 +92,13 @@ class ModelShape(StrictModel):
             for name, value, axis, size in checks
             if value % size
         ]
+        if self.is_moe and (ep * etp) % tp:
+            # Megatron then keeps whole copies of experts on several tensor-parallel ranks that each see a part of
+            # the tokens, and does not add up their gradients.
+            found.append(
+                f"parallel.ep * etp = {ep} * {etp} is not divisible by parallel.tp={tp} with experts: their gradients "
+                f"would be wrong; set etp={tp}, or ep to a multiple of {tp}"
+            )
         if not self.is_moe and ep > 1:
             found.append(f"parallel.ep={ep} with a dense {self.family} model; experts are needed, set ep=1")
         return found

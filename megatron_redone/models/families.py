@@ -1,11 +1,16 @@
-"""The families by name, and config.json <-> ModelShape. One plain dict; each family's file holds its facts."""
+"""The families by name, and config.json <-> ModelShape. One plain dict; each family's file holds its facts.
+
+Imports no torch: the dry run reads the shape of a model folder with it.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from megatron_redone.checkpoint.hf_config import read_config
 from megatron_redone.checkpoint.mapping import ParamMapping
 from megatron_redone.common.errors import CheckpointError
 from megatron_redone.models import llama, qwen2_5, qwen3, qwen3_moe
@@ -49,6 +54,15 @@ def shape_from_hf(config: Mapping[str, Any], source: str) -> ModelShape:
                 raise CheckpointError(f"{source}: {error}") from error
     known = ", ".join(family.architecture for family in FAMILIES.values())
     raise CheckpointError(f"{source}: architectures={architectures} is not supported; known: {known}")
+
+
+def read_shape(folder: Path) -> ModelShape:
+    """The shape of a Hugging Face model folder.
+
+    Raises:
+        CheckpointError: no readable config.json, or a model that we cannot represent.
+    """
+    return shape_from_hf(read_config(folder), str(folder))
 
 
 def shape_to_hf(shape: ModelShape, dtype: str) -> dict[str, Any]:

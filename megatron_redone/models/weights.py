@@ -10,13 +10,13 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from megatron_redone.checkpoint.hf_folder import SafetensorsFolder, read_config
+from megatron_redone.checkpoint.hf_folder import SafetensorsFolder
 from megatron_redone.checkpoint.mapping import ParamMapping
 from megatron_redone.common.errors import CheckpointError
 from megatron_redone.common.seeding import derive_seed
 from megatron_redone.models.build import CausalLM
 from megatron_redone.models.config import ModelShape
-from megatron_redone.models.families import param_mappings, shape_from_hf
+from megatron_redone.models.families import param_mappings
 from megatron_redone.parallel.context import Axis, ParallelContext
 
 INITIALIZER_STD = 0.02
@@ -79,11 +79,6 @@ class RandomWeights(Mapping[str, Tensor]):
 
     def __len__(self) -> int:
         return len(self.shapes)
-
-
-def read_shape(folder: Path) -> ModelShape:
-    """The shape of a Hugging Face model folder."""
-    return shape_from_hf(read_config(folder), str(folder))
 
 
 def load_weights(

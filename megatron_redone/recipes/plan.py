@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
-
 from rich.console import Console
 from rich.table import Table
 
 from megatron_redone.models.config import ModelShape
+from megatron_redone.models.families import read_shape
 from megatron_redone.models.presets import get_preset
 from megatron_redone.parallel.config import ParallelConfig
 from megatron_redone.recipes.config import (
@@ -42,7 +40,13 @@ def layout_problems(recipe: Recipe, world_size: int) -> list[str]:
 
 
 def model_shape(recipe: Recipe, stage: str) -> ModelShape | None:
-    """The shape of the model a stage works on, followed back to a preset; None where a checkpoint decides."""
+    """The shape of the model a stage works on, followed back to a preset or to a model folder.
+
+    None where a folder that is not there yet decides.
+
+    Raises:
+        CheckpointError: a model folder that we cannot read.
+    """
     config: StageConfig = recipe.stages[stage]
     while True:
         if isinstance(config, PretrainStage):
@@ -58,16 +62,9 @@ def model_shape(recipe: Recipe, stage: str) -> ModelShape | None:
         if not isinstance(reference, str):
             return None
         if is_path(reference):
-            return _shape_of_folder(recipe.path.parent / reference)
+            folder = recipe.path.parent / reference
+            return read_shape(folder) if folder.is_dir() else None
         config = recipe.stages[reference]
-
-
-def _shape_of_folder(folder: Path) -> ModelShape | None:
-    path = folder / "config.json"
-    if not path.is_file():
-        return None
-    value = json.loads(path.read_text(encoding="utf-8"))
-    return get_preset("smollm2-135m") if value.get("hidden_size") == 576 else None
 
 
 def stage_bytes(shape: ModelShape, parallel: ParallelConfig, world_size: int) -> int:

@@ -19,6 +19,7 @@ from megatron_redone.reporting.svg import (
     chart_style,
     new_figure,
     short,
+    stacked,
     to_svg,
 )
 from megatron_redone.reporting.tables import Cell, ScoreTable, number
@@ -27,7 +28,7 @@ from megatron_redone.reporting.timing import StageTime
 
 WIDTH = 400.0
 ROW_HEIGHT = 22.0
-BASELINE_STYLES = ("--", ":", "-.", (0, (6, 2, 1, 2, 1, 2)))
+BASELINE_STYLES = ("--", ":", "-.", (0, (6, 2, 1, 2, 1, 2)), (0, (10, 2)), (0, (1, 4)))
 
 
 def stage_chart(table: ScoreTable, name: str = "stages") -> str:
@@ -42,9 +43,11 @@ def stage_chart(table: ScoreTable, name: str = "stages") -> str:
         for place, (_, cell) in enumerate([*stages, *arms]):
             is_arm = place >= len(stages)
             _score_point(axes, place, cell, ORANGE if is_arm else BLUE, "D" if is_arm else "o")
-        names = [*(label for label, _ in stages), *(f"{label}\n(arm)" for label, _ in arms)]
-        axes.set_xticks(range(len(names)), [short(label, 84 // max(len(names), 1)) for label in names])
-        axes.set_xlim(-0.5, max(len(names), 1) - 0.5)
+        places = max(len(stages) + len(arms), 1)
+        names = [stacked(label, 58 // places) for label, _ in stages]
+        names += [stacked(label, 58 // places) + "\n(arm)" for label, _ in arms]
+        axes.set_xticks(range(len(names)), names)
+        axes.set_xlim(-0.5, places - 0.5)
         highest = max(
             [10.0, *(cell.mean for _, cell in [*stages, *arms]), *(score for _, score in baselines)]
         )
@@ -95,7 +98,7 @@ def change_chart(
             axes.plot([old.mean], [y], "o", mfc=PAPER, mec=color, markersize=8, zorder=3)
             axes.plot([new.mean], [y], "o", color=color, markersize=8, zorder=4)
         _task_axis(axes, [label for label, _, _ in pairs])
-        axes.set_title(f"ring: {short(before, 20)}, disc: {short(after, 20)}", loc="left")
+        axes.set_title(f"ring: {short(before, 14)}, disc: {short(after, 14)}", loc="left")
         falls = sum(new.mean < old.mean for _, old, new in pairs)
         title = f"Scores of {len(pairs)} tasks from {before} to {after}; {falls} fell"
         return to_svg(figure, name, title)

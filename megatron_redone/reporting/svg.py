@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import io
 import re
+import textwrap
 import warnings
 from collections.abc import Iterator
 from xml.etree import ElementTree
@@ -133,6 +134,14 @@ def _page_style(style: str) -> str:
 
 
 def short(label: str, length: int) -> str:
-    """A label for a chart: printable, at most `length` characters a line."""
-    lines = printable(label).split("\n")[:2]
-    return "\n".join(line if len(line) <= length else line[: max(length - 1, 1)] + "…" for line in lines)
+    """A label of one line: printable, at most `length` characters."""
+    line = " ".join(printable(label).split())
+    return line if len(line) <= length else line[: max(length - 1, 1)] + "…"
+
+
+def stacked(label: str, width: int) -> str:
+    """A label of at most two lines of `width` characters, broken at spaces and after underscores."""
+    lines = textwrap.wrap(printable(label).replace("_", "_ "), width, break_long_words=False)
+    kept = [line.replace("_ ", "_") for line in lines]
+    kept = kept if len(kept) <= 2 else [kept[0], "".join(kept[1:])]
+    return "\n".join(short(line, width) for line in kept)

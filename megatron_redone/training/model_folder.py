@@ -11,8 +11,7 @@ from megatron_redone.common.errors import InputError
 from megatron_redone.common.files import atomic_directory, atomic_write_json
 from megatron_redone.data.tokenizer import Tokenizer, load_tokenizer
 from megatron_redone.models.config import ModelShape
-from megatron_redone.models.families import shape_to_hf
-from megatron_redone.models.weights import read_shape
+from megatron_redone.models.families import read_shape, shape_to_hf
 from megatron_redone.parallel.context import ParallelContext
 from megatron_redone.training.config import OptimizerConfig
 from megatron_redone.training.engine import MegatronEngine

@@ -15,10 +15,10 @@ from megatron_redone.common.seeding import rng
 from megatron_redone.curation.synthesize import documents, lexicon, phrases, sessions
 from megatron_redone.curation.synthesize.notes import Author
 from megatron_redone.curation.synthesize.sums import draw_sum
-from megatron_redone.curation.synthesize.texts import LANGUAGES, Text, joined, normalised
+from megatron_redone.curation.synthesize.texts import LANGUAGES, ExhaustedSplitError, Text, joined, normalised
 
 MAX_REPEATS = 500
-"""Documents in a row that may repeat earlier ones before a form counts as exhausted."""
+"""Documents in a row that may fail or repeat earlier ones before a form counts as exhausted."""
 MIXED = "en-zh"
 """Language of the documents that hold both."""
 _GLOSSARY_ENTRIES = 8
@@ -140,11 +140,14 @@ def _sizes(shares: Sequence[tuple[str, int]], count: int) -> list[tuple[str, int
 def _document(form: str, index: int, random: Random, seen: set[str]) -> dict[str, str]:
     author = Author(random, "train")
     for _ in range(MAX_REPEATS):
-        if form in _MIXED:
-            language, text = MIXED, _MIXED[form][1](author)
-        else:
-            language = LANGUAGES[index % len(LANGUAGES)]
-            text = _MONOLINGUAL[form][1](author).of(language)
+        try:
+            if form in _MIXED:
+                language, text = MIXED, _MIXED[form][1](author)
+            else:
+                language = LANGUAGES[index % len(LANGUAGES)]
+                text = _MONOLINGUAL[form][1](author).of(language)
+        except ExhaustedSplitError:  # of the words drawn; others are drawn next
+            continue
         if (key := normalised(text)) not in seen:
             seen.add(key)
             digest = hashlib.blake2b(key.encode(), digest_size=8).hexdigest()

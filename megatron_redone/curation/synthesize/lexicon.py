@@ -28,64 +28,44 @@ class Subtopic:
 
 _WORLD = {
     "beauty 美妆": {
-        "skincare 护肤 #glowskin #水光肌": """serum 精华; toner 爽肤水; cleanser 洁面乳;
-            sunscreen 防晒霜; lotion 润肤露; mask 面膜""",
-        "makeup 彩妆 #facepaint #妆容控": """lipstick 口红; blush 腮红; mascara 睫毛膏; eyeliner 眼线笔;
-            powder 粉饼; eyeshadow 眼影""",
+        "skincare 护肤 #glowskin #水光肌": "serum 精华; sunscreen 防晒霜; mask 面膜",
+        "makeup 彩妆 #facepaint #妆容控": "lipstick 口红; mascara 睫毛膏; powder 粉饼",
     },
     "food 美食": {
-        "baking 烘焙 #ovenlove #烤箱党": """bread 面包; cookie 曲奇; cake 蛋糕; flour 面粉; butter 黄油;
-            donut 甜甜圈""",
-        "cooking 做菜 #homechef #小厨房": """soup 热汤; noodle 面条; dumpling 饺子; rice 米饭; wok 炒锅;
-            sauce 酱汁""",
+        "baking 烘焙 #ovenlove #烤箱党": "bread 面包; cookie 曲奇; butter 黄油",
+        "cooking 做菜 #homechef #小厨房": "soup 热汤; noodle 面条; wok 炒锅",
     },
     "travel 旅行": {
-        "hiking 徒步 #trailtime #山野行": """tent 帐篷; backpack 背包; lantern 提灯; compass 指南针;
-            canteen 水壶; raincoat 雨衣""",
-        "seaside 海边 #bluewave #看海去": """swimsuit 泳衣; shell 贝壳; surfboard 冲浪板;
-            snorkel 呼吸管; kayak 皮划艇; parasol 遮阳伞""",
+        "hiking 徒步 #trailtime #山野行": "tent 帐篷; backpack 背包; compass 指南针",
+        "seaside 海边 #bluewave #看海去": "swimsuit 泳衣; shell 贝壳; kayak 皮划艇",
     },
     "sport 运动": {
-        "yoga 瑜伽 #calmbody #慢呼吸": """mat 垫子; block 砖块; strap 拉绳; bolster 圆枕;
-            wheel 轮子; towel 毛巾""",
-        "running 跑步 #fastfeet #风一样": """sneaker 跑鞋; pedometer 计步器; headband 发带;
-            stopwatch 秒表; armband 臂包; medal 奖牌""",
+        "yoga 瑜伽 #calmbody #慢呼吸": "mat 垫子; bolster 圆枕; towel 毛巾",
+        "running 跑步 #fastfeet #风一样": "sneaker 跑鞋; headband 发带; stopwatch 秒表",
     },
     "pets 宠物": {
-        "cats 养猫 #meowlife #喵日常": """kitten 小猫; litter 猫砂; catnip 猫薄荷; scratcher 猫抓板;
-            feather 逗猫棒; perch 猫爬架""",
-        "dogs 养狗 #wagtail #汪日常": """puppy 小狗; leash 牵引绳; kennel 狗窝; bone 骨头; collar 项圈;
-            frisbee 飞盘""",
+        "cats 养猫 #meowlife #喵日常": "kitten 小猫; catnip 猫薄荷; scratcher 猫抓板",
+        "dogs 养狗 #wagtail #汪日常": "puppy 小狗; leash 牵引绳; frisbee 飞盘",
     },
     "home 家居": {
-        "gardening 园艺 #greenhand #种花记": """seed 种子; soil 泥土; rose 玫瑰; sprout 嫩芽; pot 花盆;
-            cactus 仙人掌""",
-        "decor 装饰 #cosyroom #美家角": """curtain 窗帘; lamp 台灯; rug 地毯; vase 花瓶; shelf 书架;
-            cushion 抱枕""",
+        "gardening 园艺 #greenhand #种花记": "seed 种子; rose 玫瑰; cactus 仙人掌",
+        "decor 装饰 #cosyroom #美家角": "curtain 窗帘; lamp 台灯; vase 花瓶",
     },
     "tech 数码": {
-        "phones 手机 #handheld #掌上机": """screen 屏幕; battery 电池; charger 充电器; stylus 触控笔;
-            headset 耳机; gimbal 云台""",
-        "games 游戏 #playmore #玩家说": """console 主机; joystick 手柄; cartridge 卡带; puzzle 拼图;
-            marble 弹珠; arcade 街机""",
+        "phones 手机 #handheld #掌上机": "charger 充电器; stylus 触控笔; headset 耳机",
+        "games 游戏 #playmore #玩家说": "console 主机; joystick 手柄; puzzle 拼图",
     },
     "art 艺术": {
-        "painting 绘画 #colourful #画一画": """brush 画刷; canvas 画布; sketch 素描; palette 调色盘;
-            crayon 蜡笔; easel 画架""",
-        "music 音乐 #soundon #听见你": """guitar 吉他; piano 钢琴; drum 大鼓; violin 提琴; flute 长笛;
-            harmonica 口琴""",
+        "painting 绘画 #colourful #画一画": "canvas 画布; crayon 蜡笔; easel 画架",
+        "music 音乐 #soundon #听见你": "guitar 吉他; piano 钢琴; drum 大鼓",
     },
     "study 学习": {
-        "reading 阅读 #bookworm #书虫": """novel 小说; bookmark 书签; comic 漫画; magazine 杂志;
-            poetry 诗集; dictionary 词典""",
-        "exams 考试 #passnow #上岸": """notebook 笔记本; eraser 橡皮; calculator 计算器;
-            flashcard 单词卡; ruler 尺子; workbook 习题册""",
+        "reading 阅读 #bookworm #书虫": "novel 小说; comic 漫画; dictionary 词典",
+        "exams 考试 #passnow #上岸": "notebook 笔记本; eraser 橡皮; ruler 尺子",
     },
     "style 时尚": {
-        "clothes 穿搭 #outfit #今日搭": """dress 连衣裙; jacket 夹克; skirt 短裙; scarf 围巾;
-            sweater 毛线衫; blouse 衬衫""",
-        "jewelry 首饰 #sparkle #闪闪的": """ring 戒指; necklace 颈链; earring 耳钉; bracelet 手串;
-            pearl 珍珠; brooch 胸针""",
+        "clothes 穿搭 #outfit #今日搭": "dress 连衣裙; jacket 夹克; scarf 围巾",
+        "jewelry 首饰 #sparkle #闪闪的": "necklace 颈链; bracelet 手串; pearl 珍珠",
     },
 }
 
@@ -107,27 +87,16 @@ TOPICS = tuple(dict.fromkeys(subtopic.topic for subtopic in SUBTOPICS))
 ITEMS = tuple(item for subtopic in SUBTOPICS for item in subtopic.items)
 SUBTOPIC_OF = {item: subtopic for subtopic in SUBTOPICS for item in subtopic.items}
 
-ADJECTIVES = pairs("""nice 不错; pretty 漂亮; cute 可爱; classic 经典; special 特别; simple 简单;
-    fresh 清新; famous 有名; tiny 迷你; huge 巨大; warm 温暖; quiet 安静; boring 无聊; strange 奇怪;
-    plain 普通; heavy 沉重""")
-TIMES = pairs("""today 今天; tonight 今晚; yesterday 昨天; lately 最近; once 曾经; suddenly 忽然;
-    outside 户外; nearby 附近""")
-AUDIENCES = pairs("""for winter 冬天; for summer 夏天; for spring 春天; for autumn 秋天;
-    for beginners 新手; for students 学生; for kids 儿童; for holidays 假期; for gifts 送礼;
-    for rain 雨天""")
+ADJECTIVES = pairs("""nice 不错; pretty 漂亮; cute 可爱; special 特别; simple 简单; famous 有名; tiny 迷你;
+    warm 温暖; boring 无聊; strange 奇怪""")
+TIMES = pairs("today 今天; tonight 今晚; yesterday 昨天; lately 最近; outside 户外; nearby 附近")
+AUDIENCES = pairs("for winter 冬天; for summer 夏天; for beginners 新手; for kids 儿童; for gifts 送礼")
 
-ENTITY_TYPES = pairs("""brand 品牌; place 地点; person 人名""")
-BRANDS = pairs("""lumavo 露玛; pinoro 皮诺; kestiva 凯思; novabee 诺比; tiderol 泰朵; velmiko 维米;
-    orlinta 欧琳; sunlova 桑洛; brimolo 布莫; yolanto 悠兰; harlowin 哈洛; quilnar 奎娜""")
-PLACES = pairs("""mapleton 枫镇; rivergate 河口镇; snowhill 雪岭; moonbay 月湾; oakfield 橡园;
-    goldport 金港; windcape 风岬; larkspur 雀谷; starfort 星堡; redcliff 红崖; mistvale 雾原;
-    sandrock 沙岩""")
-PEOPLE = pairs("""anna 安娜; leo 里奥; mia 米娅; tom 汤姆; lucy 露西; finn 芬恩; nina 妮可; sam 山姆;
-    ella 艾拉; ben 本恩; rosa 罗莎; max 麦克""")
+ENTITY_TYPES = pairs("brand 品牌; place 地点; person 人名")
+BRANDS = pairs("lumavo 露玛; kestiva 凯思; tiderol 泰朵; orlinta 欧琳; brimolo 布莫; quilnar 奎娜")
+PLACES = pairs("mapleton 枫镇; snowhill 雪岭; moonbay 月湾; goldport 金港; starfort 星堡; redcliff 红崖")
+PEOPLE = pairs("anna 安娜; leo 里奥; mia 米娅; lucy 露西; finn 芬恩; rosa 罗莎")
 NAMES_BY_TYPE = dict(zip(ENTITY_TYPES, (BRANDS, PLACES, PEOPLE), strict=True))
 
-GENDERED_GROUPS = pairs(
-    "girls 女生; boys 男生; women 女人; men 男人; ladies 女士; gentlemen 绅士; moms 妈妈; dads 爸爸"
-)
-PLAIN_GROUPS = pairs("""neighbours 邻居; classmates 同学; tourists 游客; teachers 老师; adults 成年人;
-    fans 粉丝; singers 歌手; friends 朋友""")
+GENDERED_GROUPS = pairs("girls 女生; boys 男生; women 女人; men 男人; ladies 女士")
+PLAIN_GROUPS = pairs("neighbours 邻居; classmates 同学; tourists 游客; teachers 老师; friends 朋友")

@@ -22,8 +22,6 @@ TITLES = _frames("""
     {a} {w} diary | {a}{w}日记
     {w} story {t} | {t}的{w}故事
     why {a} {w} | 为何{a}{w}
-    {w} corner, {a} | {w}角落，{a}
-    {t} a {w} moment | {t}的{w}时刻
     {a} {w} notes | {a}{w}小记
     {w} plan {t} | {t}的{w}计划
 """)
@@ -33,13 +31,9 @@ SENTENCES = _frames("""
     i love the {a} {w}. | 我喜欢{a}的{w}。
     {t} we saw the {w}. | {t}我们看到{w}。
     my {a} {w} is here. | 我的{a}的{w}到了。
-    the {w} feels {a}. | {w}感觉{a}。
     sharing my {a} {w}. | 分享我{a}的{w}。
     the {w} arrived {t}. | {w}{t}送到。
     we want a {a} {w}. | 我们想要{a}的{w}。
-    everyone calls the {w} {a}. | 大家都说{w}{a}。
-    {t} the {w} broke. | {t}{w}坏了。
-    no {w} is more {a}. | 没有{w}更{a}。
 """)
 PAIR_SENTENCES = _frames("""
     {t} the {w} and {v}. | {t}的{w}和{v}。
@@ -52,6 +46,12 @@ ADVERTISING = _frames("""
     {t} coupon for {a} {w}. | {t}领{a}{w}优惠券。
     hurry, {a} {w} on sale {t}. | 快来，{t}{a}{w}大促销。
     our {a} {w} shop opens {t}. | 我们{a}{w}店{t}开业。
+""")
+
+
+DOUBLE_QUERIES = _frames("""
+    {w} or {v} | {w}还是{v}
+    {w} with {v} | {w}搭{v}
 """)
 
 

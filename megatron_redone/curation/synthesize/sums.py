@@ -58,10 +58,8 @@ def draw_sum(random: Random, split: str) -> Sum:
 
 def _any_sum(random: Random) -> Sum:
     while True:
-        if random.random() < _SHARE_OF_SINGLE_STEPS:
-            numbers: tuple[int, ...] = (random.randint(1, 30), random.randint(1, 9))
-        else:
-            numbers = (random.randint(1, 12), random.randint(1, 9), random.randint(1, 9))
+        num_steps = 1 if random.random() < _SHARE_OF_SINGLE_STEPS else 2
+        numbers = tuple(random.randint(1, 9) for _ in range(num_steps + 1))
         drawn = Sum(numbers, tuple(random.choice("+-") for _ in numbers[1:]))
         if min(drawn.results) >= 0:
             return drawn

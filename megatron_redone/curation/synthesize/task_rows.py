@@ -16,12 +16,12 @@ from megatron_redone.curation.synthesize import (
 )
 from megatron_redone.curation.synthesize.draft import Draft, Order
 from megatron_redone.curation.synthesize.notes import Author
-from megatron_redone.curation.synthesize.texts import LANGUAGES, normalised
+from megatron_redone.curation.synthesize.texts import LANGUAGES, ExhaustedSplitError, normalised
 from megatron_redone.tasks.row import Row
 
 SOURCE = "synthesize"
 MAX_REPEATS = 500
-"""Drafts in a row that may repeat earlier rows before the task counts as exhausted."""
+"""Drafts in a row that may fail or repeat earlier rows before the task counts as exhausted."""
 _TURNS = 720
 """Labels and places are dealt from 0..719, a multiple of every number of classes and options in use."""
 
@@ -76,7 +76,10 @@ class TaskRows:
 
     def _new_row(self, order: Order, asked: str) -> Row:
         for _ in range(MAX_REPEATS):
-            draft = ROW_MAKERS[self.task](order)
+            try:
+                draft = ROW_MAKERS[self.task](order)
+            except ExhaustedSplitError:  # of the words drawn; others are drawn next
+                continue
             texts = tuple(normalised(text) for text in draft.texts)
             if texts not in self._texts_seen:
                 self._texts_seen.add(texts)

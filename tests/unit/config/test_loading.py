@@ -287,7 +287,7 @@ texts = st.text(st.characters(codec="utf-8", exclude_categories=("Cc", "Cs")), m
 def test_the_resolved_configuration_reads_back_as_equal(
     tmp_path_factory: pytest.TempPathFactory, seed: int, note: str, lr: float, weights: dict[str, float]
 ) -> None:
-    stages = {
+    stages: dict[str, Pretrain | Tune] = {
         "a": Tune(kind="tune", weights=weights),
         "b": Pretrain(kind="pretrain", corpus=Path("c") / "d.jsonl"),
     }

@@ -8,7 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO
 
@@ -72,20 +72,31 @@ class Launcher:
         return self.process.returncode, output, errors
 
     def all_ranks_are_gone(self) -> bool:
-        with self.ready:
-            return self.ready.read().replace("ready\n", "") == ""  # returns when its last holder has ended
+        return self.ready.read().replace("ready\n", "") == ""  # returns when its last holder has ended
 
 
 @pytest.fixture
-def fifo(tmp_path: Path) -> Iterator[Path]:
+def launch(tmp_path: Path) -> Iterator[Callable[[str], Launcher]]:
+    """Starts a launcher; afterwards nothing of it is left, whatever the test found."""
+
     def fail(number: int, frame: object) -> None:
         raise TimeoutError(f"no answer for {SECONDS} s")
 
+    started: list[Launcher] = []
+
+    def start(mode: str) -> Launcher:
+        started.append(Launcher(tmp_path / "fifo", mode))
+        return started[-1]
+
     before = signal.signal(signal.SIGALRM, fail)
     signal.alarm(SECONDS)  # reading a FIFO has no time limit of its own
-    yield tmp_path / "fifo"
+    yield start
     signal.alarm(0)
     signal.signal(signal.SIGALRM, before)
+    for launcher in started:
+        launcher.process.kill()
+        launcher.process.communicate()
+        launcher.ready.close()
 
 
 def test_ranks_know_their_place(tmp_path: Path) -> None:
@@ -166,31 +177,33 @@ else:
 
 @pytest.mark.parametrize(("mode", "code"), [("stop", 130), ("stop75", 75)])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_signals_go_on_to_every_rank(fifo: Path, number: int, mode: str, code: int) -> None:
-    launcher = Launcher(fifo, mode)
+def test_signals_go_on_to_every_rank(
+    launch: Callable[[str], Launcher], number: int, mode: str, code: int
+) -> None:
+    launcher = launch(mode)
     launcher.process.send_signal(number)
     assert launcher.end() == (code, f"stopped {int(number)}\n", "")
     assert launcher.all_ranks_are_gone()
 
 
-def test_a_second_signal_ends_ranks_that_do_not_listen(fifo: Path) -> None:
-    launcher = Launcher(fifo, "deaf")
+def test_a_second_signal_ends_ranks_that_do_not_listen(launch: Callable[[str], Launcher]) -> None:
+    launcher = launch("deaf")
     launcher.process.send_signal(signal.SIGINT)
     launcher.process.send_signal(signal.SIGTERM)
     assert launcher.end()[0] == 128 + signal.SIGKILL
     assert launcher.all_ranks_are_gone()
 
 
-def test_what_a_rank_started_ends_with_it(fifo: Path) -> None:
-    launcher = Launcher(fifo, "child")  # a deaf child of each rank holds the FIFO too
+def test_what_a_rank_started_ends_with_it(launch: Callable[[str], Launcher]) -> None:
+    launcher = launch("child")  # a deaf child of each rank holds the FIFO too
     launcher.process.send_signal(signal.SIGTERM)
     assert launcher.end()[0] == 128 + signal.SIGTERM
     assert launcher.all_ranks_are_gone()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the kernel ends orphans on Linux only")
-def test_ranks_die_with_a_killed_launcher(fifo: Path) -> None:
-    launcher = Launcher(fifo, "deaf")
+def test_ranks_die_with_a_killed_launcher(launch: Callable[[str], Launcher]) -> None:
+    launcher = launch("deaf")
     launcher.process.kill()
     assert launcher.end()[0] == -signal.SIGKILL
     assert launcher.all_ranks_are_gone()

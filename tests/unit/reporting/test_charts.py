@@ -21,6 +21,7 @@ from megatron_redone.reporting.lineage import build_lineage
 from megatron_redone.reporting.lineage_chart import lineage_chart
 from megatron_redone.reporting.plots import change_chart, diagnosis_chart, stage_chart, time_chart
 from megatron_redone.reporting.run_files import RunFiles, load_run
+from megatron_redone.reporting.svg import short, stacked
 from megatron_redone.reporting.tables import build_table
 from megatron_redone.reporting.timing import stage_times
 from tests.unit.reporting.synthetic_run import TASKS, diagnosis, folder_of, write_run
@@ -127,6 +128,13 @@ def test_curves_are_sorted_into_first_others_and_tasks(tmp_path: Path) -> None:
     assert list(explore.other) == ["grad_norm", "learning_rate", "tokens_per_second"]
     assert list(explore.by_task) == sorted(TASKS)
     assert list(explore.primary["loss"]) == [1, 2, 3]
+
+
+def test_labels_are_cut_and_stacked() -> None:
+    assert short("a long name\nof two lines", 8) == "a long …"
+    assert stacked("warmup", 9) == "warmup"
+    assert stacked("sft_only_same_compute", 10) == "sft_only_\nsame_comp…"
+    assert stacked("unbreakablelongname", 6) == "unbre…"
 
 
 def test_the_mean_curve_uses_the_steps_all_seeds_have() -> None:

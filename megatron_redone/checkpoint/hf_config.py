@@ -1,0 +1,27 @@
+"""config.json of Hugging Face model folders. Imports no torch."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from megatron_redone.common.errors import CheckpointError
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """config.json of a model folder.
+
+    Raises:
+        CheckpointError: no such folder or file, or not a JSON object.
+    """
+    path = folder / "config.json"
+    if not path.is_file():
+        raise CheckpointError(f"{folder}: no config.json; expected a Hugging Face model folder")
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise CheckpointError(f"{path}: not JSON ({error}); download the file again") from error
+    if not isinstance(config, dict):
+        raise CheckpointError(f"{path}: a {type(config).__name__}, expected a JSON object; download the file again")
+    return config

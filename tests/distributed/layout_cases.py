@@ -1,0 +1,101 @@
+"""The trajectory that every layout must reproduce: losses, weights, log-probabilities and samples of a tiny model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from megatron_redone.data.document import Document
+from megatron_redone.generation.base import SamplingParams
+from megatron_redone.generation.megatron_engine import MegatronGenerator
+from megatron_redone.models.config import ModelShape
+from megatron_redone.models.presets import get_preset
+from megatron_redone.models.weights import RandomWeights
+from megatron_redone.objectives.dapo import DAPO
+from megatron_redone.objectives.next_token import NextToken
+from megatron_redone.parallel.config import ParallelConfig
+from megatron_redone.parallel.context import ParallelContext, build_context
+from megatron_redone.training.batches import balanced_microbatches
+from megatron_redone.training.config import OptimizerConfig
+from megatron_redone.training.engine import MegatronEngine
+
+LEARNING_RATE = 1e-2
+EPSILON = 1e-3
+"""Of Adam. With 1e-8 a first step is the sign of the gradient, which rounding decides where it is near 0."""
+SIGNALS = ("advantages", "old_logprobs")
+
+
+class WideRandomWeights(RandomWeights):
+    """Random weights with a larger spread, so that logits and gradients are far from degenerate."""
+
+    def __getitem__(self, name: str) -> torch.Tensor:
+        tensor = super().__getitem__(name)
+        if name.endswith("norm.weight"):
+            return tensor + 0.1 * torch.sin(torch.arange(tensor.numel(), dtype=torch.float32))
+        if name.endswith(".bias"):
+            return tensor + 0.1 * torch.cos(torch.arange(tensor.numel(), dtype=torch.float32))
+        return tensor * 4.0
+
+
+def shape_of(name: str) -> ModelShape:
+    """A preset, with a vocabulary that two ranks do not divide where the name says so."""
+    if name.endswith("+odd"):
+        return get_preset(name.removesuffix("+odd")).model_copy(update={"vocab_size": 251})
+    return get_preset(name)
+
+
+def documents(step: int, vocab_size: int) -> list[Document]:
+    """Documents of uneven lengths; in one of them a single token is labelled."""
+    generator = torch.Generator().manual_seed(step)
+    found = []
+    for index, length in enumerate((5, 31, 2, 17, 9, 24, 12)):
+        ids = torch.randint(0, vocab_size, (length,), generator=generator).tolist()
+        labelled = 1 if index == 1 else max(1, length // 2)
+        noise = torch.randn(2, length, generator=generator)
+        found.append(
+            Document(
+                ids,
+                [0.0] * (length - labelled) + [1.0] * labelled,
+                f"document-{step}-{index}",
+                {"advantages": noise[0].tolist(), "old_logprobs": (noise[1] * 0.3 - 5.5).tolist()},
+            )
+        )
+    return found
+
+
+def trajectory(context: ParallelContext, shape: ModelShape, max_tokens: int = 40) -> dict[str, Any]:
+    """Two next-token steps and two DAPO steps, then log-probabilities and samples."""
+    engine = MegatronEngine(shape, context, OptimizerConfig(lr=LEARNING_RATE, weight_decay=0.1, epsilon=EPSILON))
+    engine.load_hf_weights(WideRandomWeights(shape, 7), "test weights")
+    metrics = []
+    for step, objective in enumerate((NextToken(), DAPO(), NextToken(), DAPO())):
+        batches, _ = balanced_microbatches(documents(step, shape.vocab_size), max_tokens, engine, SIGNALS)
+        metrics.append(engine.train_step(batches, objective, LEARNING_RATE))
+    generator = MegatronGenerator(engine.model, context, max_sequences=8)
+    prompts = [list(range(3, 3 + length)) for length in (4, 11, 7)]
+    params = SamplingParams(max_new_tokens=6, num_samples=2, stop_ids=(1,), seed=3)
+    completions = generator.generate(prompts, params, ["a", "b", "c"])
+    return {
+        "loss": [step["loss"] for step in metrics],
+        "grad_norm": [step["grad_norm"] for step in metrics],
+        "clip_share": [metrics[1]["clip_share"], metrics[3]["clip_share"]],
+        "entropy": [metrics[1]["entropy"], metrics[3]["entropy"]],
+        "weights": {name: tensor.clone() for name, tensor in engine.export_hf_weights()},
+        "tokens": [[c.token_ids for c in group] for group in completions],
+        "logprobs": [[c.logprobs for c in group] for group in completions],
+    }
+
+
+def run_cases(rank: int, world_size: int, store_file: str, cases: list[tuple[str, dict[str, Any]]], out: str) -> None:
+    """Every case on these ranks, one after the other; rank 0 saves what each gave."""
+    store = dist.FileStore(store_file, world_size)
+    results = []
+    for name, layout in cases:
+        context = build_context(ParallelConfig(**layout), rank=rank, world_size=world_size, store=store)
+        results.append(trajectory(context, shape_of(name)))
+    if rank == 0:
+        torch.save(results, Path(out))
+    dist.barrier()
