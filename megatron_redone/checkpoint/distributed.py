@@ -127,9 +127,7 @@ def _reported(failures: Mapping[int, tuple[BaseException, Any]], folder: Path) -
     return RedoneError(f"{folder}: the checkpoint could not be written ({first}); nothing under that name was changed")
 
 
-def _publish(
-    temporary: Path, folder: Path, extra: Mapping[str, Any], add_files: Callable[[Path], None] | None
-) -> None:
+def _publish(temporary: Path, folder: Path, extra: Mapping[str, Any], add_files: Callable[[Path], None] | None) -> None:
     with disk_full_reported(folder):
         if add_files is not None:
             add_files(temporary)

@@ -1,8 +1,10 @@
-"""Hugging Face model folders: config.json and safetensors shards, read lazily and written atomically."""
+"""Hugging Face weights: safetensors shards and their index, read lazily, written shard by shard."""
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,7 +67,9 @@ class SafetensorsFolder(Mapping[str, Tensor]):
         held = {name: set(self._file(self.folder / name).keys()) for name in names}
         for tensor, name in weight_map.items():
             if tensor not in held[str(name)]:
-                raise CheckpointError(f"{self.folder / name}: lacks {tensor}, which {INDEX_NAME} places there")
+                raise CheckpointError(
+                    f"{self.folder / name}: lacks {tensor}, which {INDEX_NAME} places there; download both again"
+                )
         return {tensor: self.folder / name for tensor, name in weight_map.items()}
 
     def _file(self, path: Path) -> Any:
@@ -73,9 +77,7 @@ class SafetensorsFolder(Mapping[str, Tensor]):
             try:
                 self._open[path] = safe_open(path, framework="pt")
             except SafetensorError as error:
-                raise CheckpointError(
-                    f"{path}: damaged or incomplete ({error}); download the file again"
-                ) from error
+                raise CheckpointError(f"{path}: damaged or incomplete ({error}); download the file again") from error
         return self._open[path]
 
     def header(self, name: str) -> TensorHeader:
@@ -94,12 +96,10 @@ class SafetensorsFolder(Mapping[str, Tensor]):
         return len(self._file_of)
 
 
-def write_safetensors(
-    folder: Path, tensors: Iterable[tuple[str, Tensor]], shard_bytes: int = 5 * 2**30
-) -> int:
+def write_safetensors(folder: Path, tensors: Iterable[tuple[str, Tensor]], shard_bytes: int = 5 * 2**30) -> int:
     """Writes a stream of tensors as shards of at most `shard_bytes` with their index; returns the bytes of data.
 
-    One shard is in memory at a time. `folder` exists; the caller makes it appear atomically.
+    One shard is in memory at a time. `folder` exists; the caller makes it appear atomically. A full disk is an OSError.
     """
     shards: list[list[str]] = []
     pending: dict[str, Tensor] = {}
@@ -107,7 +107,7 @@ def write_safetensors(
 
     def flush() -> None:
         nonlocal pending, pending_bytes
-        save_file(pending, folder / f"shard-{len(shards):05d}", metadata={"format": "pt"})
+        _save_shard(pending, folder / f"shard-{len(shards):05d}")
         shards.append(list(pending))
         pending, pending_bytes = {}, 0
 
@@ -129,3 +129,13 @@ def write_safetensors(
         weight_map.update(dict.fromkeys(names, file_name))
     atomic_write_json(folder / INDEX_NAME, {"metadata": {"total_size": total}, "weight_map": weight_map})
     return total
+
+
+def _save_shard(tensors: dict[str, Tensor], path: Path) -> None:
+    try:
+        save_file(tensors, path, metadata={"format": "pt"})
+    except SafetensorError as error:  # how it reports what the system refuses, a full disk among it
+        for number in (errno.ENOSPC, errno.EDQUOT):
+            if f"os error {number}" in str(error):
+                raise OSError(number, os.strerror(number), str(path)) from error
+        raise

@@ -25,7 +25,8 @@ def run_command(
         typer.Argument(help="Settings to change: `explore.optimizer.lr=3e-6`, `parallel.tp=2`, `seeds=[1]`."),
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Check the recipe and print layout, batches, steps and memory; run nothing.")
+        bool,
+        typer.Option("--dry-run", help="Check the recipe and print layout, batches, steps and memory; run nothing."),
     ] = False,
     nproc: Annotated[int, typer.Option("--nproc", min=1, help="Processes on this host for one model.")] = 1,
     from_stage: Annotated[

@@ -1,12 +1,12 @@
 """The exceptions of the library.
 
-    RedoneError               exit code 1: something failed or a check did not pass
-      InputError              exit code 2: the user's input is at fault; the message says value, rule, remedy
-        ConfigError           every problem of a configuration at once
-        DataError             a data file or row
-        CheckpointError       a checkpoint or model folder
-      DiskFullError           nothing was lost; free space and start again
-      Interrupted             exit code 130: a checkpoint was written, the same command goes on
+RedoneError               exit code 1: something failed or a check did not pass
+  InputError              exit code 2: the user's input is at fault; the message says value, rule, remedy
+    ConfigError           every problem of a configuration at once
+    DataError             a data file or row
+    CheckpointError       a checkpoint or model folder
+  DiskFullError           nothing was lost; free space and start again
+  Interrupted             exit code 130: a checkpoint was written, the same command goes on
 """
 
 from __future__ import annotations

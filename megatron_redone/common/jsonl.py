@@ -40,7 +40,11 @@ def read_jsonl_lenient(path: Path) -> Iterator[tuple[int, dict[str, Any] | None,
                 yield number, None, f"{where}: not UTF-8 at byte {error.start}; save the file as UTF-8"
                 continue
             except json.JSONDecodeError as error:
-                yield number, None, f"{where}: not JSON ({error.msg} at column {error.colno}); one object a line"
+                yield (
+                    number,
+                    None,
+                    f"{where}: not JSON ({error.msg} at column {error.colno}); one object a line",
+                )
                 continue
             if not isinstance(value, dict):
                 yield number, None, f"{where}: a {type(value).__name__}, expected a JSON object in each line"

@@ -6,11 +6,18 @@ import logging
 import sys
 import time
 import warnings
+from collections.abc import Mapping
 from types import TracebackType
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress as RichProgress, TaskID, TextColumn, TimeElapsedColumn
-from rich.progress import TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    Progress as RichProgress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 CONSOLE = Console(stderr=True)
 SECONDS_BETWEEN_LINES = 10.0
@@ -81,10 +88,10 @@ class Progress:
         if self._bar is not None and self._task is not None:
             self._bar.update(self._task, completed=done)
 
-    def advance(self, units: int = 1, **metrics: float) -> None:
+    def advance(self, units: int = 1, metrics: Mapping[str, float] | None = None) -> None:
         """Counts `units` more as done and shows the metrics."""
         self.done += units
-        text = " ".join(f"{name} {value:.4g}" for name, value in metrics.items())
+        text = " ".join(f"{name} {value:.4g}" for name, value in (metrics or {}).items())
         if self._bar is not None and self._task is not None:
             self._bar.update(self._task, completed=self.done, metrics=text)
             return

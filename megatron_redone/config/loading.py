@@ -60,9 +60,7 @@ def apply_overrides(data: Mapping[str, Any], overrides: Sequence[str]) -> dict[s
         key, equals, text = override.partition("=")
         parts = [part.strip() for part in key.split(".")]
         if not equals or not all(parts):
-            problems.append(
-                f"override {override!r}: must be key=value, for example explore.optimizer.lr=3e-6"
-            )
+            problems.append(f"override {override!r}: must be key=value, for example explore.optimizer.lr=3e-6")
             continue
         try:
             value = read_document(text, f"override {override!r}", counts_lines=False)
@@ -82,9 +80,7 @@ def _set(data: dict[str, Any], parts: list[str], value: Any, origin: str) -> Non
         if isinstance(current, list):
             if not part.isdecimal() or int(part) >= len(current):
                 rule = f"{here} is a list of {len(current)}; {part!r} is no place in it"
-                raise ConfigError(
-                    [f"{origin}: {rule} (0 to {len(current) - 1})" if current else f"{origin}: {rule}"]
-                )
+                raise ConfigError([f"{origin}: {rule} (0 to {len(current) - 1})" if current else f"{origin}: {rule}"])
             if is_last:
                 current[int(part)] = value
             else:
@@ -96,9 +92,7 @@ def _set(data: dict[str, Any], parts: list[str], value: Any, origin: str) -> Non
                 _put(current, part, Section(), origin)
             current = current[part]
         else:
-            raise ConfigError(
-                [f"{origin}: {here} is {current!r}, not a section; {part!r} cannot be set in it"]
-            )
+            raise ConfigError([f"{origin}: {here} is {current!r}, not a section; {part!r} cannot be set in it"])
 
 
 def _put(section: dict[str, Any], key: str, value: Any, origin: str) -> None:

@@ -117,9 +117,7 @@ def _member_called(members: tuple[Any, ...], tag: str) -> Any:
         bare, _ = _unwrap(member)
         if not (isinstance(bare, type) and issubclass(bare, BaseModel)):
             continue
-        literals = [
-            get_args(f.annotation) for f in bare.model_fields.values() if get_origin(f.annotation) is Literal
-        ]
+        literals = [get_args(f.annotation) for f in bare.model_fields.values() if get_origin(f.annotation) is Literal]
         if any(tag in values for values in literals) or re.search(rf"\b{bare.__name__}\b", tag):
             return bare
     return None
@@ -193,9 +191,7 @@ def _rule_of(error: ErrorDetails) -> str:
 def _remedy_of(place: _Place, error: ErrorDetails) -> str:
     """What to write instead."""
     if error["type"] == "literal_error":
-        return _suggestion(
-            str(place.value), re.findall(r"'([^']*)'", str(error.get("ctx", {}).get("expected", "")))
-        )
+        return _suggestion(str(place.value), re.findall(r"'([^']*)'", str(error.get("ctx", {}).get("expected", ""))))
     if error["type"] == "int_type" and isinstance(place.value, float) and place.value.is_integer():
         return f"write {int(place.value)}"
     if place.field is None or place.field.is_required() or place.field.default_factory is not None:

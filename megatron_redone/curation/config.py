@@ -67,4 +67,6 @@ class RefinementSetConfig(StrictModel):
     def rule_violations(self) -> Iterator[str]:
         """A choice needs something to choose from."""
         if self.num_candidates is not None and self.num_candidates < self.num_rows:
-            yield f"num_candidates={self.num_candidates} is less than num_rows={self.num_rows}; measure at least as many"
+            yield (
+                f"num_candidates={self.num_candidates} is less than num_rows={self.num_rows}; measure at least as many"
+            )

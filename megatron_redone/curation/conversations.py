@@ -50,24 +50,15 @@ def balanced(rows: Sequence[Row], per_task: int | None, seed: int) -> list[Row]:
     chosen = []
     for task in sorted(buckets):
         languages = [buckets[task][language] for language in sorted(buckets[task])]
-        in_turn = [
-            rows[place]
-            for place in range(max(map(len, languages)))
-            for rows in languages
-            if place < len(rows)
-        ]
+        in_turn = [rows[place] for place in range(max(map(len, languages))) for rows in languages if place < len(rows)]
         chosen += in_turn[:per_task]
     return chosen
 
 
-def sft_set(
-    config: SFTSetConfig, rows: Sequence[Row], general: Sequence[Row], seed: int
-) -> list[TrainingConversation]:
+def sft_set(config: SFTSetConfig, rows: Sequence[Row], general: Sequence[Row], seed: int) -> list[TrainingConversation]:
     """Gold conversations of task rows and general rows."""
     chosen = balanced(rows, config.rows_per_task, seed)
-    return [
-        gold_conversation(row) for row in [*chosen, *balanced(general, None, seed)[: config.general_rows]]
-    ]
+    return [gold_conversation(row) for row in [*chosen, *balanced(general, None, seed)[: config.general_rows]]]
 
 
 def write_conversations(path: Path, conversations: Iterable[TrainingConversation]) -> int:
@@ -86,7 +77,5 @@ def read_conversations(path: Path) -> list[TrainingConversation]:
         missing = {"id", "task", "messages", "origin"} - value.keys()
         if missing:
             raise DataError(f"{path}:{number}: lacks {', '.join(sorted(missing))}; build the set again")
-        found.append(
-            TrainingConversation(**{name: value[name] for name in ("id", "task", "messages", "origin")})
-        )
+        found.append(TrainingConversation(**{name: value[name] for name in ("id", "task", "messages", "origin")}))
     return found

@@ -23,7 +23,7 @@ class MeasuredRow:
 
     @property
     def rank(self) -> tuple[int, float]:
-        """Order of choice: rows with differing outcomes first, the harder the sooner; then never solved; then always."""
+        """Order of choice: differing outcomes first, the harder the sooner; then never solved; then always."""
         if 0.0 < self.pass_rate < 1.0:
             return (0, self.pass_rate)
         return (1, 0.0) if self.pass_rate == 0.0 else (2, 0.0)
@@ -37,7 +37,7 @@ def measure_difficulty(
     seed: int,
 ) -> list[MeasuredRow]:
     """Mean score of `num_samples` responses to each row."""
-    prompts = [template.prompt_ids(get_task(row.task).render(row)) for row in rows]  # type: ignore[arg-type]
+    prompts = [template.prompt_ids(get_task(row.task).render(row)) for row in rows]
     params = SamplingParams.of(
         config.generation,
         template.stop_ids,

@@ -15,6 +15,7 @@ from megatron_redone.common.seeding import derive_seed
 from megatron_redone.curation.config import SoftLabelConfig
 from megatron_redone.curation.conversations import TrainingConversation
 from megatron_redone.data.chat_template import ChatTemplate
+from megatron_redone.data.conversation import Message
 from megatron_redone.generation.base import Completion, GenerationEngine, SamplingParams
 from megatron_redone.tasks.base import Row
 from megatron_redone.tasks.catalogue import get_task
@@ -33,7 +34,7 @@ def soft_labels(
     Rows are tried in an order drawn from the seed; a row whose best candidate is below the floor is left out.
     """
     order = sorted(rows, key=lambda row: derive_seed(seed, "soft label", row.id))[: 2 * wanted]
-    prompts = [template.prompt_ids(get_task(row.task).render(row)) for row in order]  # type: ignore[arg-type]
+    prompts = [template.prompt_ids(get_task(row.task).render(row)) for row in order]
     params = SamplingParams.of(
         config.generation,
         template.stop_ids,
@@ -47,16 +48,15 @@ def soft_labels(
         if len(kept) == wanted:
             break
         tried += 1
-        quality, best = max(
-            ((_quality(row, sample, template, config), -place) for place, sample in enumerate(samples))
-        )
+        quality, best = max(((_quality(row, sample, template, config), -place) for place, sample in enumerate(samples)))
         if quality < config.floor:
             below_floor += 1
             continue
         text = template.tokenizer.decode(samples[-best].token_ids)
-        messages = [*get_task(row.task).render(row), {"role": "assistant", "content": text}]
+        answer: Message = {"role": "assistant", "content": text}
+        messages = [*get_task(row.task).render(row), answer]
         origin = f"best of {config.num_candidates}, quality {quality:.3f}"
-        kept.append(TrainingConversation(row.id, row.task, messages, origin))  # type: ignore[arg-type]
+        kept.append(TrainingConversation(row.id, row.task, messages, origin))
     return kept, {"tried": tried, "kept": len(kept), "below_floor": below_floor}
 
 

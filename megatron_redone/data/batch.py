@@ -123,9 +123,7 @@ class PackedBatch:
         )
 
 
-def _joined(
-    rows: Sequence[Sequence[float]], padding: int, fill: int, dtype: npt.DTypeLike
-) -> npt.NDArray[np.generic]:
+def _joined(rows: Sequence[Sequence[float]], padding: int, fill: int, dtype: npt.DTypeLike) -> npt.NDArray[np.generic]:
     """[T]: the documents' values end to end, then the padding's."""
     arrays = [np.asarray(row, dtype=dtype) for row in rows]
     return np.concatenate([*arrays, np.full(padding, fill, dtype=dtype)])

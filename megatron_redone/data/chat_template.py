@@ -62,18 +62,14 @@ class ChatTemplate:
             does not close an answer with a special token.
     """
 
-    def __init__(
-        self, tokenizer: Tokenizer, template: str | None = None, enable_thinking: bool | None = None
-    ) -> None:
+    def __init__(self, tokenizer: Tokenizer, template: str | None = None, enable_thinking: bool | None = None) -> None:
         self.tokenizer = tokenizer
         self.enable_thinking = enable_thinking
         self.template = template or tokenizer.chat_template or CHATML
         self._compiled = compile_template(self.template, enable_thinking)
         self._specials = _pattern(tokenizer.special_tokens)
         self._think_marks = _pattern(t for t in (THINK_OPEN, THINK_CLOSE) if t in tokenizer.special_tokens)
-        self._unspellable = _pattern(
-            t for t in tokenizer.special_tokens if t not in (THINK_OPEN, THINK_CLOSE)
-        )
+        self._unspellable = _pattern(t for t in tokenizer.special_tokens if t not in (THINK_OPEN, THINK_CLOSE))
         self._end_token = self._find_end_token()
         self.end_id = tokenizer.special_tokens[self._end_token]
         stops = [self.end_id, tokenizer.eos_id, tokenizer.special_id("<|endoftext|>")]
@@ -110,9 +106,7 @@ class ChatTemplate:
         self._check_prefix(messages, "".join(segment.text for segment in segments), marks)
         encoded = self._encode(segments, marks[0])
         answer_ids = [*self.answer_ids(answer), self.end_id]
-        return EncodedConversation(
-            encoded.token_ids + answer_ids, encoded.loss_mask + [True] * len(answer_ids)
-        )
+        return EncodedConversation(encoded.token_ids + answer_ids, encoded.loss_mask + [True] * len(answer_ids))
 
     def answer_ids(self, answer: str) -> list[int]:
         """The ids of an answer without the end token; `<think>` and `</think>` are tokens in it."""
@@ -129,9 +123,7 @@ class ChatTemplate:
             variables["enable_thinking"] = self.enable_thinking
         plain = [dict(message) for message in messages]
         try:
-            return self._compiled.render(
-                messages=plain, add_generation_prompt=add_generation_prompt, **variables
-            )
+            return self._compiled.render(messages=plain, add_generation_prompt=add_generation_prompt, **variables)
         except jinja2.TemplateError as error:
             raise DataError(
                 f"the chat template refuses a conversation of {[m['role'] for m in messages]}: {error}; "
@@ -166,9 +158,7 @@ class ChatTemplate:
             text = segment.text
             ids = self._ids_of(text, None if segment.is_answer else self._specials, escape)
             if after_answer and ids[:1] != [self.end_id]:
-                raise DataError(
-                    "the chat template does not close each answer in the same way; give another template"
-                )
+                raise DataError("the chat template does not close each answer in the same way; give another template")
             token_ids += ids
             loss_mask += [segment.is_answer or (after_answer and index == 0) for index in range(len(ids))]
             after_answer = segment.is_answer
@@ -236,17 +226,10 @@ def _pattern(tokens: Iterable[str]) -> re.Pattern[str] | None:
 
 def _free_marks(messages: Sequence[Message]) -> tuple[str, str, str]:
     """Three characters that stand in no message: the escape mark, and start and end of an answer."""
-    used = {
-        character
-        for message in messages
-        for character in message["content"]
-        if "\ufdd0" <= character <= "\ufdef"
-    }
+    used = {character for message in messages for character in message["content"] if "\ufdd0" <= character <= "\ufdef"}
     free = [mark for mark in MARKS if mark not in used]
     if len(free) < 3:
-        raise DataError(
-            "a conversation uses 30 or more of Unicode's noncharacters U+FDD0..U+FDEF; remove them"
-        )
+        raise DataError("a conversation uses 30 or more of Unicode's noncharacters U+FDD0..U+FDEF; remove them")
     return free[0], free[1], free[2]
 
 

@@ -33,9 +33,7 @@ def conversation_from_row(row: Mapping[str, Any], where: str, field: str = "mess
         DataError: the key is missing, or `parse_messages` refuses its value.
     """
     if field not in row:
-        raise DataError(
-            f"{where}: field {field} is missing; a conversation needs a list of messages under that key"
-        )
+        raise DataError(f"{where}: field {field} is missing; a conversation needs a list of messages under that key")
     return parse_messages(row[field], f"{where}: field {field}")
 
 
@@ -50,9 +48,7 @@ def parse_messages(value: object, where: str) -> list[Message]:
         DataError: names `where`, the index of the message and its key.
     """
     if not isinstance(value, list):
-        raise DataError(
-            f"{where}: a {type(value).__name__}, expected a list of messages with role and content"
-        )
+        raise DataError(f"{where}: a {type(value).__name__}, expected a list of messages with role and content")
     messages = [_parse_message(item, f"{where}[{index}]") for index, item in enumerate(value)]
     check_turns(messages, where)
     return messages
@@ -81,9 +77,7 @@ def check_turns(messages: Sequence[Message], where: str = "messages", last: Role
                 "the order is an optional system message, then user and assistant in turns"
             )
     if last is not None and turns[-1] != last:
-        raise DataError(
-            f"{where}: the last message is of {turns[-1]!r}, expected {last!r}; add or remove a turn"
-        )
+        raise DataError(f"{where}: the last message is of {turns[-1]!r}, expected {last!r}; add or remove a turn")
 
 
 def strip_thought(answer: str) -> str:
@@ -104,9 +98,7 @@ def _parse_message(value: object, where: str) -> Message:
             raise DataError(f"{where}.{key} is missing; a message needs role and content")
     for key, extra in value.items():
         if key not in ("role", "content") and extra is not None:
-            raise DataError(
-                f"{where}.{key}: not supported; a message holds role and content only, so remove the key"
-            )
+            raise DataError(f"{where}.{key}: not supported; a message holds role and content only, so remove the key")
     role = value["role"]
     if role not in ROLES:
         raise DataError(f"{where}.role: {role!r} is none of {', '.join(ROLES)}")

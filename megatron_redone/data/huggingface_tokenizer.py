@@ -41,9 +41,7 @@ class HuggingFaceTokenizer:
     def __init__(self, files: Mapping[str, bytes], where: str = "tokenizer") -> None:
         self._files = dict(files)
         config = json_object(files.get(CONFIG_FILE, b"{}"), f"{where}/{CONFIG_FILE}")
-        self._backend, special_flags = _build_backend(
-            files[HUGGINGFACE_FILE], config, f"{where}/{HUGGINGFACE_FILE}"
-        )
+        self._backend, special_flags = _build_backend(files[HUGGINGFACE_FILE], config, f"{where}/{HUGGINGFACE_FILE}")
         vocabulary = self._backend.get_vocab(with_added_tokens=True)
         self.vocab_size = max(vocabulary.values()) + 1
         self.special_tokens: Mapping[str, int] = {
@@ -115,20 +113,14 @@ def _build_backend(
     try:
         added = description.setdefault("added_tokens", [])
         known = {token["content"] for token in added}
-        for token_id, token in sorted(
-            config.get("added_tokens_decoder", {}).items(), key=lambda item: int(item[0])
-        ):
-            if (
-                token["content"] not in known
-            ):  # tokens that only the config declares, as transformers reads them
+        for token_id, token in sorted(config.get("added_tokens_decoder", {}).items(), key=lambda item: int(item[0])):
+            if token["content"] not in known:  # tokens that only the config declares, as transformers reads them
                 added.append({"id": int(token_id), **token})
         for token in added:
             special_flags[token["content"]] = bool(token["special"])
             token["special"] = True
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise DataError(
-            f"{where}: its list of added tokens cannot be read ({error!r}); copy the file again"
-        ) from error
+        raise DataError(f"{where}: its list of added tokens cannot be read ({error!r}); copy the file again") from error
     try:
         backend = tokenizers.Tokenizer.from_str(json.dumps(description, ensure_ascii=False))
     except Exception as error:
@@ -155,6 +147,4 @@ def _chat_template(files: Mapping[str, bytes], config: Mapping[str, Any], where:
     try:
         return files[TEMPLATE_FILE].decode("utf-8")
     except UnicodeDecodeError as error:
-        raise DataError(
-            f"{where}/{TEMPLATE_FILE}: not UTF-8 at byte {error.start}; save the file as UTF-8"
-        ) from error
+        raise DataError(f"{where}/{TEMPLATE_FILE}: not UTF-8 at byte {error.start}; save the file as UTF-8") from error

@@ -43,9 +43,7 @@ class CorpusCounts:
     num_empty: int
 
 
-def write_corpus(
-    prefix: Path, documents: Iterable[Sequence[int]], vocab_size: int | None = None
-) -> CorpusCounts:
+def write_corpus(prefix: Path, documents: Iterable[Sequence[int]], vocab_size: int | None = None) -> CorpusCounts:
     """Writes PREFIX.bin and PREFIX.idx; the index appears last, so a corpus that can be opened is whole.
 
     Args:
@@ -96,9 +94,7 @@ def _write_files(
             builder.end_document()
             num_documents, num_tokens = num_documents + 1, num_tokens + len(ids)
         if not num_documents:
-            raise DataError(
-                f"no tokens to write ({num_empty} empty documents); check the input and its filters"
-            )
+            raise DataError(f"no tokens to write ({num_empty} empty documents); check the input and its filters")
         builder.finalize(str(index_path))
     finally:
         builder.data_file.close()
@@ -128,9 +124,7 @@ class PretrainSamples:
             them.
     """
 
-    def __init__(
-        self, prefix: Path, sequence_length: int, eos_id: int, seed: int, eos_stored: bool = False
-    ) -> None:
+    def __init__(self, prefix: Path, sequence_length: int, eos_id: int, seed: int, eos_stored: bool = False) -> None:
         if sequence_length < 2:
             raise DataError(f"sequence_length={sequence_length}; a sample needs at least 2 tokens")
         _check_files(prefix)
@@ -213,9 +207,7 @@ def _check_files(prefix: Path) -> None:
     bin_path, index_path = _with_suffix(prefix, ".bin"), _with_suffix(prefix, ".idx")
     for path in (bin_path, index_path):
         if not path.is_file():
-            raise DataError(
-                f"{path}: no such file; a corpus is NAME.bin and NAME.idx, tokenise the text first"
-            )
+            raise DataError(f"{path}: no such file; a corpus is NAME.bin and NAME.idx, tokenise the text first")
     with index_path.open("rb") as file:
         header = file.read(HEADER.size)
         if len(header) < HEADER.size or header[:9] != MAGIC:

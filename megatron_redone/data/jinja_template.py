@@ -57,9 +57,7 @@ def compile_template(template: str, enable_thinking: bool | None) -> jinja2.Temp
         known = jinja2.meta.find_undeclared_variables(environment.parse(template))
         compiled = environment.from_string(template)
     except jinja2.TemplateError as error:
-        raise InputError(
-            f"the chat template is not valid Jinja: {error}; mend it or give another one"
-        ) from error
+        raise InputError(f"the chat template is not valid Jinja: {error}; mend it or give another one") from error
     if enable_thinking is not None and "enable_thinking" not in known:
         raise InputError(
             f"enable_thinking is {enable_thinking}, but the chat template does not know it; leave it unset, "

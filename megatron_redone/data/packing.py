@@ -93,9 +93,7 @@ def best_fit_bins(lengths: Sequence[int], max_tokens: int) -> list[list[int]]:
     rooms: list[int] = []  # the keys of with_room, ascending
     for index, length in enumerate(lengths):
         if not 1 <= length <= max_tokens:
-            raise ValueError(
-                f"a length of {length} tokens does not fit a bin of {max_tokens}; drop or truncate it"
-            )
+            raise ValueError(f"a length of {length} tokens does not fit a bin of {max_tokens}; drop or truncate it")
         place = bisect_left(rooms, length)
         if place == len(rooms):
             room, target = max_tokens, len(bins)

@@ -44,24 +44,18 @@ class SentencePieceTokenizer:
         DataError: no SentencePiece model, or one without an end symbol or byte pieces.
     """
 
-    def __init__(
-        self, model: bytes, chat_template: str | None = None, where: str = SENTENCEPIECE_FILE
-    ) -> None:
+    def __init__(self, model: bytes, chat_template: str | None = None, where: str = SENTENCEPIECE_FILE) -> None:
         try:
             self._processor = sentencepiece.SentencePieceProcessor(model_proto=model)
         except RuntimeError as error:
-            raise DataError(
-                f"{where}: not a SentencePiece model; the file is damaged, copy it again"
-            ) from error
+            raise DataError(f"{where}: not a SentencePiece model; the file is damaged, copy it again") from error
         self._model = model
         self.chat_template = chat_template
         self.vocab_size = self._processor.get_piece_size()
         self.eos_id = self._processor.eos_id()
         self._space_mark_ids = [self._byte_id(byte, where) for byte in SPACE_MARK.encode()]
         if self.eos_id < 0:
-            raise DataError(
-                f"{where}: the model has no end symbol; train the tokenizer with `train_sentencepiece`"
-            )
+            raise DataError(f"{where}: the model has no end symbol; train the tokenizer with `train_sentencepiece`")
         self.pad_id = self._processor.pad_id() if self._processor.pad_id() >= 0 else self.eos_id
         controls = [i for i in range(self.vocab_size) if self._processor.is_control(i)]
         self.special_tokens: Mapping[str, int] = {self._processor.id_to_piece(i): i for i in controls}
@@ -123,14 +117,10 @@ class SentencePieceTokenizer:
         if self.chat_template is not None:
             config["chat_template"] = self.chat_template
         atomic_write_bytes(folder / SENTENCEPIECE_FILE, self._model)
-        atomic_write_bytes(
-            folder / CONFIG_FILE, (json.dumps(config, ensure_ascii=False, indent=2) + "\n").encode()
-        )
+        atomic_write_bytes(folder / CONFIG_FILE, (json.dumps(config, ensure_ascii=False, indent=2) + "\n").encode())
 
 
-def train_sentencepiece(
-    texts: Iterable[str], out: Path, vocab_size: int, seed: int
-) -> SentencePieceTokenizer:
+def train_sentencepiece(texts: Iterable[str], out: Path, vocab_size: int, seed: int) -> SentencePieceTokenizer:
     """Trains a byte-pair SentencePiece model on the lines of `texts` and saves it in `out`.
 
     Identity normalisation, no dummy prefix, byte fallback, every character of the corpus covered, each digit
@@ -211,7 +201,5 @@ def _training_error(message: str, vocab_size: int) -> InputError | RuntimeError:
             f"corpus need {least[1]}; raise vocab_size"
         )
     if vocab_size < 256 + len(SYMBOLS):
-        return InputError(
-            f"vocab_size={vocab_size} is too small for the special tokens and 256 bytes; raise it"
-        )
+        return InputError(f"vocab_size={vocab_size} is too small for the special tokens and 256 bytes; raise it")
     return RuntimeError(message)

@@ -50,9 +50,7 @@ def template_of_config(config: Mapping[str, Any], where: str) -> str | None:
     if isinstance(template, list):
         named = {str(item.get("name")): item.get("template") for item in template if isinstance(item, dict)}
         if "default" not in named:
-            raise DataError(
-                f'{where}: chat_template lists {sorted(named)} and no "default"; keep one template'
-            )
+            raise DataError(f'{where}: chat_template lists {sorted(named)} and no "default"; keep one template')
         template = named["default"]
     if template is not None and not isinstance(template, str):
         raise DataError(f"{where}: chat_template is a {type(template).__name__}, expected a string")

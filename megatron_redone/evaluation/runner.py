@@ -39,7 +39,7 @@ def evaluate(
     A prompt over the limit scores 0 with its reason: held-out rows are never dropped.
     """
     began = time.monotonic()
-    prompts = [template.prompt_ids(get_task(row.task).render(row)) for row in rows]  # type: ignore[arg-type]
+    prompts = [template.prompt_ids(get_task(row.task).render(row)) for row in rows]
     fits = [i for i, prompt in enumerate(prompts) if len(prompt) <= config.max_prompt_tokens]
     params = SamplingParams.of(config, template.stop_ids, seed=INTERVAL_SEED)
     completions = generator.generate([prompts[i] for i in fits], params, [rows[i].id for i in fits])
@@ -73,7 +73,7 @@ def score_outputs(rows: Sequence[Row], outputs: Sequence[str], template: ChatTem
                 id=row.id,
                 task=row.task,
                 language=row.language,
-                prompt=template.render(task.render(row), add_generation_prompt=True),  # type: ignore[arg-type]
+                prompt=template.render(task.render(row), add_generation_prompt=True),
                 output=output,
                 target=task.target(row),
                 value=score.value,
@@ -121,9 +121,7 @@ def baselines(rows: Sequence[Row], train_rows: Sequence[Row]) -> list[BaselineRe
     results = []
     for name, outputs in (("always empty", empty), ("majority", majority), ("copy options", copied)):
         tasks = task_scores(rows, outputs)
-        results.append(
-            BaselineResult(name=name, tasks=tuple(tasks), mean_score=fmean(task.score for task in tasks))
-        )
+        results.append(BaselineResult(name=name, tasks=tuple(tasks), mean_score=fmean(task.score for task in tasks)))
     return results
 
 

@@ -22,7 +22,9 @@ class SamplingParams:
     """With a prompt's key, the sample's number and the token's place it fixes every draw."""
 
     @classmethod
-    def of(cls, config: GenerationConfig, stop_ids: Sequence[int], *, num_samples: int = 1, seed: int = 0) -> SamplingParams:
+    def of(
+        cls, config: GenerationConfig, stop_ids: Sequence[int], *, num_samples: int = 1, seed: int = 0
+    ) -> SamplingParams:
         """From the settings of a stage."""
         return cls(config.max_new_tokens, config.temperature, config.top_p, num_samples, tuple(stop_ids), seed)
 

@@ -118,7 +118,11 @@ class _Batch:
     """Sequences that are generated together."""
 
     def __init__(
-        self, generator: MegatronGenerator, prompts: list[Sequence[int]], params: SamplingParams, keys: list[str]
+        self,
+        generator: MegatronGenerator,
+        prompts: list[Sequence[int]],
+        params: SamplingParams,
+        keys: list[str],
     ) -> None:
         self.generator, self.prompts, self.params = generator, prompts, params
         self.device = generator.context.device

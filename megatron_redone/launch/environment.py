@@ -60,9 +60,7 @@ def from_environ(environ: Mapping[str, str]) -> LaunchEnvironment:
         result = LaunchEnvironment(0, 0, 1, 1, LOCALHOST, ANY_FREE_PORT, 0, threads)
     reader.check_place(result)
     if reader.problems:
-        raise InputError(
-            "the launch environment cannot be used:\n" + "\n".join(f"  - {p}" for p in reader.problems)
-        )
+        raise InputError("the launch environment cannot be used:\n" + "\n".join(f"  - {p}" for p in reader.problems))
     return result
 
 
@@ -96,9 +94,7 @@ def _from_torchrun(reader: _Reader) -> LaunchEnvironment:
 def _from_slurm(reader: _Reader) -> LaunchEnvironment:
     world_size_name = "SLURM_STEP_NUM_TASKS" if "SLURM_STEP_NUM_TASKS" in reader.environ else "SLURM_NTASKS"
     world_size = reader.number(world_size_name, minimum=1)
-    num_nodes = reader.number(
-        "SLURM_STEP_NUM_NODES", default=reader.number("SLURM_NNODES", default=1, minimum=1)
-    )
+    num_nodes = reader.number("SLURM_STEP_NUM_NODES", default=reader.number("SLURM_NNODES", default=1, minimum=1))
     local_world_size = _tasks_on_node(reader, world_size, num_nodes)
     job = reader.number("SLURM_JOB_ID", default=0)
     address, port = LOCALHOST, FIRST_SLURM_PORT + job % NUM_SLURM_PORTS
@@ -129,9 +125,7 @@ def _tasks_on_node(reader: _Reader, world_size: int, num_nodes: int) -> int:
     for entry in text.split(","):
         count, _, repeat = entry.rstrip(")").partition("(x")
         if not count.isdecimal() or not (repeat or "1").isdecimal():
-            reader.problems.append(
-                f"{name}={text!r} is no list such as 4(x2),3; Slurm sets it: start with srun"
-            )
+            reader.problems.append(f"{name}={text!r} is no list such as 4(x2),3; Slurm sets it: start with srun")
             return 1
         counts += [int(count)] * int(repeat or 1)
     node = reader.number("SLURM_NODEID", default=0)
@@ -159,9 +153,7 @@ class _Reader:
         if len(self.problems) > before:
             return minimum
         if not value.isdecimal() or int(value) < minimum:
-            self.problems.append(
-                f"{name}={value!r} must be a whole number of at least {minimum}; {self.remedy(name)}"
-            )
+            self.problems.append(f"{name}={value!r} must be a whole number of at least {minimum}; {self.remedy(name)}")
             return minimum
         return int(value)
 

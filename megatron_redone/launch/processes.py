@@ -110,17 +110,13 @@ class _Ranks:
     a signal. A queue would not do: a signal that the kernel gives to another thread lets the main one sleep.
     """
 
-    def __init__(
-        self, command: Sequence[str], nproc: int, env: Mapping[str, str], grace_seconds: float
-    ) -> None:
+    def __init__(self, command: Sequence[str], nproc: int, env: Mapping[str, str], grace_seconds: float) -> None:
         self.command, self.nproc, self.env, self.grace_seconds = list(command), nproc, env, grace_seconds
         self.processes: list[subprocess.Popen[str]] = []
         self.tails = [collections.deque[str](maxlen=KEPT_LINES) for _ in range(nproc)]
         self.watchers: list[threading.Thread] = []
         self.readers: list[threading.Thread] = []
-        self.ended: collections.deque[int] = (
-            collections.deque()
-        )  # ranks, from the watchers to the main thread
+        self.ended: collections.deque[int] = collections.deque()  # ranks, from the watchers to the main thread
         self.exit_codes: dict[int, int] = {}  # in the order in which the ranks ended
         self.ended_by_us: set[int] = set()
         self.deadline: float | None = None
@@ -136,9 +132,7 @@ class _Ranks:
                 for watcher in self.watchers:
                     watcher.join()
         for reader in self.readers:
-            reader.join(
-                timeout=self.grace_seconds
-            )  # something that left the rank's session may hold the pipe
+            reader.join(timeout=self.grace_seconds)  # something that left the rank's session may hold the pipe
         return self._report()
 
     def _start(self, wake_writer: int) -> None:
@@ -226,9 +220,7 @@ class _Ranks:
             same_message_twice = code == BAD_INPUT and self.exit_codes[0] == BAD_INPUT
             if rank == 0 or by_our_signal or same_message_twice:
                 continue
-            print(
-                f"rank {rank} of {self.nproc} {_how_it_ended(code)}; the end of its output:", file=sys.stderr
-            )
+            print(f"rank {rank} of {self.nproc} {_how_it_ended(code)}; the end of its output:", file=sys.stderr)
             for line in self.tails[rank]:
                 print(f"  [rank {rank}] {line.rstrip()}", file=sys.stderr)
         stopped = [code for code in self.exit_codes.values() if code != 0]

@@ -64,7 +64,7 @@ class DocumentGroup:
 
 
 @dataclass
-class PackedSequence(PackedSeqParams):  # type: ignore[misc]
+class PackedSequence(PackedSeqParams):
     """Megatron's packed-sequence parameters with what our core needs, computed once per micro-batch."""
 
     cos_T1D: Tensor | None = None
@@ -147,7 +147,7 @@ def pack_sequence(
     )
 
 
-class PackedAttention(MegatronModule):  # type: ignore[misc]
+class PackedAttention(MegatronModule):
     """Core attention of the local layer spec. Takes and gives thd tensors; needs a `PackedSequence`."""
 
     def __init__(
@@ -199,9 +199,7 @@ class PackedAttention(MegatronModule):  # type: ignore[misc]
             joined = joined[packed.restore_T]
         return joined.reshape(query.size(0), -1)
 
-    def _store(
-        self, packed: PackedSequence, cache: KVCache, key: Tensor, value: Tensor
-    ) -> tuple[Tensor, Tensor]:
+    def _store(self, packed: PackedSequence, cache: KVCache, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
         assert packed.cache_rows_T is not None and packed.positions_T is not None
         keys, values = cache.layer(self.layer_number, key)
         keys[packed.cache_rows_T, :, packed.positions_T] = key
@@ -215,7 +213,11 @@ class PackedAttention(MegatronModule):  # type: ignore[misc]
         seen_BL = torch.arange(length, device=query.device)[None, :] <= packed.positions_T[:batch, None]
         heads = query[:batch].view(batch, keys.size(1), -1, query.size(-1))  # [B, K, H / K, D]: queries of a KV head
         out = F.scaled_dot_product_attention(
-            heads, keys[:, :, :length], values[:, :, :length], attn_mask=seen_BL[:, None, None, :], scale=self.scale
+            heads,
+            keys[:, :, :length],
+            values[:, :, :length],
+            attn_mask=seen_BL[:, None, None, :],
+            scale=self.scale,
         ).reshape(batch, -1)
         if batch < query.size(0):  # rows that only pad T to a multiple of tp
             out = torch.cat([out, out.new_zeros(query.size(0) - batch, out.size(1))])

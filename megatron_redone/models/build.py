@@ -112,7 +112,7 @@ def _layer_spec(config: TransformerConfig) -> ModuleSpec:
     return spec
 
 
-class CausalLM(GPTModel):  # type: ignore[misc]
+class CausalLM(GPTModel):
     """Megatron's GPT model over packed rows; the last stage gives logits of the wanted positions only.
 
     `forward(tokens [1, T], None, None, packed_seq_params=PackedSequence)` gives logits [N, vocabulary / tp] on the
@@ -142,11 +142,9 @@ class CausalLM(GPTModel):  # type: ignore[misc]
 
     def packed(self, cu_seqlens: Tensor, positions_T: Tensor) -> PackedSequence:
         """The packed-sequence parameters of a micro-batch for this model."""
-        return pack_sequence(
-            cu_seqlens, positions_T, self.config, self.shape.rope_theta, self.config.params_dtype
-        )
+        return pack_sequence(cu_seqlens, positions_T, self.config, self.shape.rope_theta, self.config.params_dtype)
 
-    def _postprocess(  # type: ignore[override]
+    def _postprocess(
         self, hidden_states: Tensor, *, packed_seq_params: PackedSequence | None = None, **_: Any
     ) -> Tensor:
         if not self.post_process:
@@ -183,7 +181,8 @@ def build_model(shape: ModelShape, context: ParallelContext) -> CausalLM:
         warnings.simplefilter("ignore")
         model = CausalLM(shape, context)
     _mark_split_parameters(model)
-    return model.to(context.device)
+    model.to(context.device)
+    return model
 
 
 def _mark_split_parameters(model: CausalLM) -> None:

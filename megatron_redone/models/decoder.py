@@ -70,9 +70,7 @@ def common_config(shape: ModelShape, model_type: str) -> dict[str, Any]:
 
 def embedding_rows(shape: ModelShape) -> list[ParamMapping]:
     """The token embedding."""
-    return [
-        PaddedVocabulary("embedding.word_embeddings.weight", "model.embed_tokens.weight", shape.vocab_size)
-    ]
+    return [PaddedVocabulary("embedding.word_embeddings.weight", "model.embed_tokens.weight", shape.vocab_size)]
 
 
 def attention_rows(shape: ModelShape, layer: int) -> list[ParamMapping]:
@@ -83,11 +81,12 @@ def attention_rows(shape: ModelShape, layer: int) -> list[ParamMapping]:
         Plain(f"{megatron}.self_attention.linear_proj.weight", f"{hf}.self_attn.o_proj.weight", split_dim=1),
     ]
     for kind in ("weight", "bias") if shape.qkv_bias else ("weight",):
-        names = (f"{hf}.self_attn.{part}_proj.{kind}" for part in "qkv")
         rows.append(
             QKV(
                 f"{megatron}.self_attention.linear_qkv.{kind}",
-                *names,
+                query=f"{hf}.self_attn.q_proj.{kind}",
+                key=f"{hf}.self_attn.k_proj.{kind}",
+                value=f"{hf}.self_attn.v_proj.{kind}",
                 num_heads=shape.num_heads,
                 num_kv_heads=shape.num_kv_heads,
                 head_dim=shape.head_dim,

@@ -31,9 +31,7 @@ FAMILIES: dict[str, Family] = {
     "llama": Family("LlamaForCausalLM", llama.read_config, llama.write_config, llama.param_mappings),
     "qwen2_5": Family("Qwen2ForCausalLM", qwen2_5.read_config, qwen2_5.write_config, qwen2_5.param_mappings),
     "qwen3": Family("Qwen3ForCausalLM", qwen3.read_config, qwen3.write_config, qwen3.param_mappings),
-    "qwen3_moe": Family(
-        "Qwen3MoeForCausalLM", qwen3_moe.read_config, qwen3_moe.write_config, qwen3_moe.param_mappings
-    ),
+    "qwen3_moe": Family("Qwen3MoeForCausalLM", qwen3_moe.read_config, qwen3_moe.write_config, qwen3_moe.param_mappings),
 }
 
 

@@ -6,8 +6,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from megatron_redone.models.config import ModelShape
-from megatron_redone.models.decoder import common_config, common_fields
-from megatron_redone.models.decoder import dense_param_mappings as param_mappings
+from megatron_redone.models.decoder import (
+    common_config,
+    common_fields,
+    dense_param_mappings as param_mappings,
+)
 
 __all__ = ["param_mappings", "read_config", "write_config"]
 

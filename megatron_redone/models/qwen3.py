@@ -6,8 +6,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from megatron_redone.models.config import ModelShape
-from megatron_redone.models.decoder import common_config, common_fields, refuse
-from megatron_redone.models.decoder import dense_param_mappings as param_mappings
+from megatron_redone.models.decoder import (
+    common_config,
+    common_fields,
+    dense_param_mappings as param_mappings,
+    refuse,
+)
 
 __all__ = ["param_mappings", "read_config", "write_config"]
 

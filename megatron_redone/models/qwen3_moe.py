@@ -7,8 +7,14 @@ from typing import Any
 
 from megatron_redone.checkpoint.mapping import GatedMLP, ParamMapping, Plain
 from megatron_redone.models.config import ModelShape
-from megatron_redone.models.decoder import attention_rows, common_config, common_fields
-from megatron_redone.models.decoder import embedding_rows, head_rows, refuse
+from megatron_redone.models.decoder import (
+    attention_rows,
+    common_config,
+    common_fields,
+    embedding_rows,
+    head_rows,
+    refuse,
+)
 
 
 def read_config(config: Mapping[str, Any]) -> ModelShape:
@@ -66,8 +72,6 @@ def _moe_rows(shape: ModelShape, layer: int) -> list[ParamMapping]:
                 f"{source}.up_proj.weight",
                 expert=expert,
             ),
-            Plain(
-                f"{target}.linear_fc2.weight", f"{source}.down_proj.weight", split_dim=1, expert=expert
-            ),
+            Plain(f"{target}.linear_fc2.weight", f"{source}.down_proj.weight", split_dim=1, expert=expert),
         ]
     return rows

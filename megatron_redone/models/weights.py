@@ -50,7 +50,8 @@ def hf_shapes(shape: ModelShape) -> dict[str, tuple[int, ...]]:
     names = dict.fromkeys(name for row in param_mappings(shape) for name in row.hf)
     return {
         name: next(
-            (size for suffix, size in by_suffix.items() if name.endswith("." + suffix) or name == suffix), (h,)
+            (size for suffix, size in by_suffix.items() if name.endswith("." + suffix) or name == suffix),
+            (h,),
         )
         for name in names
     }
@@ -81,9 +82,7 @@ class RandomWeights(Mapping[str, Tensor]):
         return len(self.shapes)
 
 
-def load_weights(
-    model: CausalLM, context: ParallelContext, tensors: Mapping[str, Tensor], source: str
-) -> None:
+def load_weights(model: CausalLM, context: ParallelContext, tensors: Mapping[str, Tensor], source: str) -> None:
     """Fills this rank's parameters from whole Hugging Face tensors (a folder, random weights, a stream's dict).
 
     Raises:

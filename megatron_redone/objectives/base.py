@@ -49,14 +49,20 @@ class LossTerms:
 class Objective(Protocol):
     """A loss over labelled tokens."""
 
-    temperature: float
-    """Log-probabilities are taken of logits divided by this."""
-    needs_entropy: bool
+    @property
+    def temperature(self) -> float:
+        """Log-probabilities are taken of logits divided by this."""
+        ...
+
+    @property
+    def needs_entropy(self) -> bool:
+        """Whether the entropy of each prediction is to be computed."""
+        ...
 
     def count_units(self, tokens: LabelledTokens) -> dict[str, float]:
         """Units of each term in a micro-batch, known before the forward pass."""
         ...
 
-    def __call__(self, logprobs_N: Tensor, tokens: LabelledTokens) -> LossTerms:
+    def __call__(self, logprobs_N: Tensor, tokens: LabelledTokens, /) -> LossTerms:
         """The terms from the labels' log-probabilities."""
         ...

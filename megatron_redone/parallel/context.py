@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
+from torch._C._distributed_c10d import HashStore, Store, TCPStore
 
 from megatron_redone.common.errors import ConfigError
 from megatron_redone.parallel.config import ParallelConfig
@@ -88,7 +89,7 @@ class ParallelContext:
         if self.is_main:
             try:
                 outcome = ("value", action())
-            except Exception as error:  # handed to all ranks, which raise it alike
+            except Exception as error:  # noqa: BLE001 - handed to all ranks, which raise it alike
                 outcome = ("error", error)
         kind, value = self.broadcast_object(outcome)
         if kind == "error":
@@ -120,7 +121,7 @@ def build_context(
     local_rank: int = 0,
     master_addr: str = "127.0.0.1",
     master_port: int = 0,
-    store: dist.Store | None = None,
+    store: Store | None = None,
     timeout_seconds: float = 600.0,
 ) -> ParallelContext:
     """Starts the process group (gloo on CPU, NCCL on CUDA) if there is none and lays the axes over it.
@@ -146,15 +147,15 @@ def _start_process_group(
     local_rank: int,
     master_addr: str,
     master_port: int,
-    store: dist.Store | None,
+    store: Store | None,
     timeout_seconds: float,
 ) -> None:
     timeout = datetime.timedelta(seconds=timeout_seconds)
     if store is None:
         store = (
-            dist.HashStore()
+            HashStore()
             if world_size == 1
-            else dist.TCPStore(master_addr, master_port, world_size, rank == 0, timeout=timeout)
+            else TCPStore(master_addr, master_port, world_size, rank == 0, timeout=timeout)
         )
     if on_cuda():
         torch.cuda.set_device(local_rank)

@@ -79,7 +79,7 @@ def _substitute_device_and_streams() -> None:
     cuda.stream = lambda stream: contextlib.nullcontext()  # the same
     for name in ("tensor", "zeros", "ones"):  # device="cuda" literals in optimizer, router and checkpointing
         setattr(torch, name, _on_cpu_instead(getattr(torch, name)))
-    torch.Tensor.cuda = lambda self, *args, **kwargs: self  # type: ignore[method-assign,assignment]
+    torch.Tensor.cuda = lambda self, *args, **kwargs: self  # type: ignore[method-assign]
 
 
 def _substitute_random_states() -> None:

@@ -61,14 +61,14 @@ def vocab_parallel_logprobs(
     if temperature != 1.0:
         logits_Nv = logits_Nv / temperature
     whole = group is None or dist.get_world_size(group) == 1
-    result: Tensor = _VocabParallelLogProbs.apply(logits_Nv, labels_N, None if whole else group)
+    result: Tensor = _VocabParallelLogProbs.apply(  # type: ignore[no-untyped-call]
+        logits_Nv, labels_N, None if whole else group
+    )
     return result
 
 
 @torch.no_grad()
-def vocab_parallel_entropy(
-    logits_Nv: Tensor, group: Group | None = None, temperature: float = 1.0
-) -> Tensor:
+def vocab_parallel_entropy(logits_Nv: Tensor, group: Group | None = None, temperature: float = 1.0) -> Tensor:
     """Entropy [N] in nats of softmax(logits / temperature), a metric without gradient."""
     logits_Nv = logits_Nv.float() / temperature
     split = group is not None and dist.get_world_size(group) > 1

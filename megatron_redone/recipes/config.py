@@ -13,7 +13,12 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import Field
 
 from megatron_redone.config.base import StrictModel
-from megatron_redone.curation.config import DiagnosisConfig, RefinementSetConfig, SFTSetConfig, TargetSetConfig
+from megatron_redone.curation.config import (
+    DiagnosisConfig,
+    RefinementSetConfig,
+    SFTSetConfig,
+    TargetSetConfig,
+)
 from megatron_redone.curation.synthesize.config import SynthesizeConfig
 from megatron_redone.generation.config import GenerationConfig
 from megatron_redone.models.config import ModelConfig
@@ -237,7 +242,9 @@ def artefacts_of(config: StrictModel) -> Iterator[tuple[str, str]]:
             yield name, value
         elif isinstance(value, StrictModel):
             yield from ((f"{name}.{inner}", reference) for inner, reference in artefacts_of(value))
-        elif isinstance(value, tuple) and any(ARTEFACT in getattr(a, "__metadata__", ()) for a in get_args(field.annotation)):
+        elif isinstance(value, tuple) and any(
+            ARTEFACT in getattr(a, "__metadata__", ()) for a in get_args(field.annotation)
+        ):
             yield from ((f"{name}.{place}", reference) for place, reference in enumerate(value))
 
 

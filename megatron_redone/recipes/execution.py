@@ -78,7 +78,11 @@ class Execution:
         return TrainingRun(self.work, self.run.id, self.seed, self.context, every)
 
     def finish_model(
-        self, engine: MegatronEngine, tokenizer: Tokenizer, template: ChatTemplate, training: TrainingRun | None
+        self,
+        engine: MegatronEngine,
+        tokenizer: Tokenizer,
+        template: ChatTemplate,
+        training: TrainingRun | None,
     ) -> None:
         """Evaluates the model on held-out rows and writes its folder."""
         if training is not None:

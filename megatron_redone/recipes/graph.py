@@ -106,9 +106,7 @@ def _stage(name: str, section: Any, sections: Mapping[str, Any], source: str) ->
     return validate(model, section, source)
 
 
-def _graph_problems(
-    config: RecipeConfig, names: Mapping[str, Any], stages: Mapping[str, StageConfig]
-) -> list[str]:
+def _graph_problems(config: RecipeConfig, names: Mapping[str, Any], stages: Mapping[str, StageConfig]) -> list[str]:
     problems = []
     for name, stage in stages.items():
         for field, reference in artefacts_of(stage):
@@ -142,9 +140,7 @@ def _expand(config: RecipeConfig, stages: Mapping[str, StageConfig]) -> list[Sta
             if stage.per_seed != (seed is not None):
                 continue
             inputs = {
-                field: f"{reference}.seed{seed}"
-                if reference in stages and stages[reference].per_seed
-                else reference
+                field: f"{reference}.seed{seed}" if reference in stages and stages[reference].per_seed else reference
                 for field, reference in artefacts_of(stage)
             }
             runs.append(StageRun(name, stage, seed, config.seed if seed is None else seed, inputs))

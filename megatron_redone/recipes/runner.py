@@ -155,7 +155,8 @@ class StageExecutor:
     def execute(self, run: StageRun) -> None:
         """Runs one stage and publishes its artefact."""
         threads = run.config.threads or max(
-            1, available_cores() // max(self.workspace.recipe.config.workers, self.environment.local_world_size)
+            1,
+            available_cores() // max(self.workspace.recipe.config.workers, self.environment.local_world_size),
         )
         torch.set_num_threads(threads)
         context = self.context(self._parallel(run))
@@ -177,9 +178,7 @@ class StageExecutor:
             execute(execution)
         seconds = time.monotonic() - began
         context.barrier()
-        context.on_main(
-            lambda: self.workspace.publish(run, started, seconds, execution.counts, execution.refused)
-        )
+        context.on_main(lambda: self.workspace.publish(run, started, seconds, execution.counts, execution.refused))
         if context.is_main:
             LOG.info("%s: done in %.1f s", run.id, seconds)
         if stop_requested():
@@ -204,4 +203,3 @@ def _execute_in_worker(run: StageRun, again: bool) -> bool:
         return False
     _worker.execute(run)
     return True
-

@@ -20,6 +20,7 @@ from megatron_redone.curation.conversations import (
 from megatron_redone.curation.diagnose import diagnose
 from megatron_redone.curation.refine import measure_difficulty, refinement_rows
 from megatron_redone.curation.soft_labels import soft_labels
+from megatron_redone.curation.synthesize.config import SynthesizeConfig
 from megatron_redone.curation.synthesize.generate import generate
 from megatron_redone.curation.target import weak_rows
 from megatron_redone.data.chat_template import ChatTemplate
@@ -46,8 +47,8 @@ CORPUS = "corpus"
 def run_synthesize(execution: Execution) -> None:
     """Corpus and rows of the generated world."""
     config = execution.config(kinds.SynthesizeStage)
-    fields = {name: getattr(config, name) for name in kinds.SynthesizeConfig.model_fields}
-    counts = generate(kinds.SynthesizeConfig(**{**fields, "seed": execution.seed}), execution.work)
+    fields = {name: getattr(config, name) for name in SynthesizeConfig.model_fields}
+    counts = generate(SynthesizeConfig(**{**fields, "seed": execution.seed}), execution.work)
     atomic_write_json(execution.work / "counts.json", counts)
     execution.counts["documents"] = counts["corpus"]["documents"]
     for split, by_task in counts["rows"].items():
@@ -96,9 +97,7 @@ def run_pretrain(execution: Execution) -> None:
         engine.load_hf_weights(RandomWeights(shape, execution.seed), f"preset {config.model.preset}")
     execution.counts["parameters"] = engine.shape.num_parameters()
     run = execution.training_run()
-    execution.counts.update(
-        pretrain(config, execution.input_path("tokens") / CORPUS, tokenizer.eos_id, engine, run)
-    )
+    execution.counts.update(pretrain(config, execution.input_path("tokens") / CORPUS, tokenizer.eos_id, engine, run))
     execution.finish_model(engine, tokenizer, ChatTemplate(tokenizer), run)
 
 
@@ -188,7 +187,12 @@ def run_target_set(execution: Execution) -> None:
     engine, _, template = execution.load_model()
     generator = execution.generator(engine, config.soft_labels.generation)
     general, counts = soft_labels(
-        config.soft_labels, execution.rows("data", "general.jsonl"), wanted, generator, template, execution.seed
+        config.soft_labels,
+        execution.rows("data", "general.jsonl"),
+        wanted,
+        generator,
+        template,
+        execution.seed,
     )
     execution.counts.update({f"soft_labels/{name}": count for name, count in counts.items()})
     if execution.context.is_main:
@@ -220,9 +224,7 @@ def run_evaluate(execution: Execution) -> None:
 def run_baselines(execution: Execution) -> None:
     """Scores of rules without a model."""
     config = execution.config(kinds.BaselinesStage)
-    results = baselines(
-        execution.rows("data", f"{config.split}.jsonl"), execution.rows("data", "train.jsonl")
-    )
+    results = baselines(execution.rows("data", f"{config.split}.jsonl"), execution.rows("data", "train.jsonl"))
     atomic_write_json(execution.work / "baselines.json", [result.model_dump(mode="json") for result in results])
 
 

@@ -52,7 +52,9 @@ class Workspace:
         for field, reference in run.inputs.items():
             path = self.input_path(reference)
             if not path.exists():
-                raise DataError(f"{run.id}: {field}={reference!r} needs {path}, which is not there; run that stage first")
+                raise DataError(
+                    f"{run.id}: {field}={reference!r} needs {path}, which is not there; run that stage first"
+                )
             manifest = path / MANIFEST
             if is_path(reference) or not manifest.is_file():
                 digest = sha256_path(path)
@@ -85,7 +87,12 @@ class Workspace:
         return folder
 
     def publish(
-        self, run: StageRun, started: datetime, seconds: float, counts: Mapping[str, int | float], refused: list[str]
+        self,
+        run: StageRun,
+        started: datetime,
+        seconds: float,
+        counts: Mapping[str, int | float],
+        refused: list[str],
     ) -> None:
         """Turns the work folder into the artefact: checkpoints removed, manifest written, renamed."""
         work, final = self.work_folder(run.id), self.folder(run.id)

@@ -126,6 +126,4 @@ def thinned(curve: Curve, most: int = MOST_POINTS) -> Curve:
         return curve
     edges = [round(index * len(curve) / most) for index in range(most + 1)]
     pieces = [curve[start:stop] for start, stop in itertools.pairwise(edges)]
-    return [
-        (statistics.fmean(step for step, _ in p), statistics.fmean(value for _, value in p)) for p in pieces
-    ]
+    return [(statistics.fmean(step for step, _ in p), statistics.fmean(value for _, value in p)) for p in pieces]

@@ -70,9 +70,7 @@ def report_html(files: RunFiles) -> str:
         times=times,
         total_seconds=sum(time.total for time in times),
         time_chart=Markup(time_chart(times)) if times else None,
-        counts=[
-            (title, manifest) for title, manifest in manifests if manifest.counts or manifest.refused_rows
-        ],
+        counts=[(title, manifest) for title, manifest in manifests if manifest.counts or manifest.refused_rows],
         machines=_distinct([manifest.machine for _, manifest in manifests]),
         versions=_distinct([manifest.versions for _, manifest in manifests]),
         code_versions=sorted({manifest.code_version for _, manifest in manifests}),

@@ -90,9 +90,7 @@ def _lanes(lineage: Lineage) -> dict[int, int]:
     lanes: dict[int, int] = {}
     for producer, span in sorted(spans.items(), key=lambda item: (item[1][1] - item[1][0], item[0])):
         free = [
-            lane
-            for lane, others in enumerate(taken)
-            if all(span[1] < low or span[0] > high for low, high in others)
+            lane for lane, others in enumerate(taken) if all(span[1] < low or span[0] > high for low, high in others)
         ]
         lane = free[0] if free else len(taken)
         if lane == len(taken):

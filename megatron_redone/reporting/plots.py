@@ -48,9 +48,7 @@ def stage_chart(table: ScoreTable, name: str = "stages") -> str:
         names += [stacked(label, 58 // places) + "\n(arm)" for label, _ in arms]
         axes.set_xticks(range(len(names)), names)
         axes.set_xlim(-0.5, places - 0.5)
-        highest = max(
-            [10.0, *(cell.mean for _, cell in [*stages, *arms]), *(score for _, score in baselines)]
-        )
+        highest = max([10.0, *(cell.mean for _, cell in [*stages, *arms]), *(score for _, score in baselines)])
         axes.set_ylim(0, min(108.0, highest * 1.15))
         axes.grid(axis="y", alpha=0.4)
         if baselines:
@@ -74,9 +72,7 @@ def _score_point(axes: Axes, place: int, cell: Cell, color: str, marker: str) ->
         seeds = [place] * len(cell.values)
         axes.plot(seeds, cell.values, "_", color=INK, markersize=13, markeredgewidth=1, alpha=0.7, zorder=5)
     above = max(cell.values)
-    axes.annotate(
-        number(cell.mean), (place, above), (0, 9), textcoords="offset points", ha="center", fontweight="bold"
-    )
+    axes.annotate(number(cell.mean), (place, above), (0, 9), textcoords="offset points", ha="center", fontweight="bold")
 
 
 def change_chart(

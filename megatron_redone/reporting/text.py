@@ -54,15 +54,11 @@ def _rich_table(table: ScoreTable) -> Table:
     for index in shown:
         name = table.columns[index].name
         drawn.add_column(_text(name), justify="right", overflow="fold", min_width=min(max(len(name), 5), 8))
-    drawn.add_column(
-        "change" if table.before and table.after else "", justify="right", no_wrap=True, min_width=6
-    )
+    drawn.add_column("change" if table.before and table.after else "", justify="right", no_wrap=True, min_width=6)
     for row in table.rows:
         if row.kind in STYLES:
             cells = [_mean(row.cells[index]) for index in shown]
-            drawn.add_row(
-                _text(row.label + ("*" if row.weak else "")), *cells, _change(row), style=STYLES[row.kind]
-            )
+            drawn.add_row(_text(row.label + ("*" if row.weak else "")), *cells, _change(row), style=STYLES[row.kind])
     return drawn
 
 

@@ -27,7 +27,6 @@ from megatron_redone.training.engine import MegatronEngine
 from megatron_redone.training.run import TrainingRun
 
 
-
 def dapo(
     config: DAPOConfig,
     rows: Sequence[Row],
@@ -56,7 +55,12 @@ def dapo(
             metrics.append(engine.train_step(batches, objective, warmed_up_rate(config, rollout)))
         generator.update_weights(engine.export_hf_weights(), version=rollout + 1)
         run.forward_tokens += sampled.generated_tokens
-        return {**mean_of(metrics), **rollout_metrics(sampled), **gap, "learning_rate": warmed_up_rate(config, rollout)}
+        return {
+            **mean_of(metrics),
+            **rollout_metrics(sampled),
+            **gap,
+            "learning_rate": warmed_up_rate(config, rollout),
+        }
 
     generator.update_weights(engine.export_hf_weights(), version=0)
     run.steps(
@@ -91,7 +95,10 @@ def with_old_logprobs(
         values, start = row.tolist(), 0
         for index in members:
             length = len(documents[index])
-            mine[index] = [0.0, *values[start : start + length - 1]]  # a token's value stands one place before it
+            mine[index] = [
+                0.0,
+                *values[start : start + length - 1],
+            ]  # a token's value stands one place before it
             start += length
     for part in engine.context.gather_over_data_parallel(mine):
         mine.update(part)
@@ -111,7 +118,9 @@ def rollout_gap(groups: Sequence[Group], documents: Sequence[Sequence[Document]]
         for group, group_documents in zip(groups, documents, strict=True)
         for response, document in zip(group.responses, group_documents, strict=True)
         for trained, sampled in zip(
-            document.signals["old_logprobs"][len(group.prompt_ids) :], response.completion.logprobs, strict=True
+            document.signals["old_logprobs"][len(group.prompt_ids) :],
+            response.completion.logprobs,
+            strict=True,
         )
     ]
     return {"rollout_logprob_gap_mean": statistics.fmean(gaps), "rollout_logprob_gap_max": max(gaps)}

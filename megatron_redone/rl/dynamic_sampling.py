@@ -98,7 +98,7 @@ class GroupSampler:
         tries = 0
         while len(rows) < count:
             row = self.queue.take(1)[0]
-            prompt = self.template.prompt_ids(get_task(row.task).render(row))  # type: ignore[arg-type]
+            prompt = self.template.prompt_ids(get_task(row.task).render(row))
             tries += 1
             if len(prompt) > limit:
                 self.over_long += 1

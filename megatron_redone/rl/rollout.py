@@ -49,8 +49,7 @@ class Group:
                 loss_mask=[0.0] * len(self.prompt_ids) + [1.0] * len(response.completion.token_ids),
                 sample_id=self.row.id,
                 signals={
-                    "advantages": [response.advantage]
-                    * (len(self.prompt_ids) + len(response.completion.token_ids))
+                    "advantages": [response.advantage] * (len(self.prompt_ids) + len(response.completion.token_ids))
                 },
             )
             for response in self.responses

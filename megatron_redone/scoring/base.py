@@ -56,9 +56,7 @@ class Scorer(Protocol):
 def paired(predictions: Sequence[Any | None], references: Sequence[Any]) -> list[tuple[Any | None, Any]]:
     """The pairs to score. Raises ValueError where the two lengths differ."""
     if len(predictions) != len(references):
-        raise ValueError(
-            f"{len(predictions)} predictions for {len(references)} references; give one for each"
-        )
+        raise ValueError(f"{len(predictions)} predictions for {len(references)} references; give one for each")
     return list(zip(predictions, references, strict=True))
 
 

@@ -38,9 +38,7 @@ class ExactMatch:
 
     def score(self, predictions: Sequence[Any | None], references: Sequence[Any]) -> list[Score]:
         """One score per pair; statistics: `correct`."""
-        return [
-            _score_one(prediction, reference) for prediction, reference in paired(predictions, references)
-        ]
+        return [_score_one(prediction, reference) for prediction, reference in paired(predictions, references)]
 
     def aggregate(self, scores: Sequence[Score]) -> float:
         """Accuracy: the mean over all items."""

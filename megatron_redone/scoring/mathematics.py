@@ -92,9 +92,7 @@ def _equal_symbolically(prediction: str, reference: str) -> bool:
 def _verified(prediction: str, reference: str, timeout_seconds: int | None) -> bool:
     from math_verify import LatexExtractionConfig, parse, verify  # sympy takes most of a second to import
 
-    reader = [
-        LatexExtractionConfig()
-    ]  # the LaTeX reader alone: the other one hands text to sympy's `parse_expr`
+    reader = [LatexExtractionConfig()]  # the LaTeX reader alone: the other one hands text to sympy's `parse_expr`
     gold, mine = (
         parse(f"${text}$", extraction_config=reader, parsing_timeout=timeout_seconds)
         for text in (reference, prediction)
@@ -148,9 +146,7 @@ class MathMatch:
 
     def score(self, predictions: Sequence[str | None], references: Sequence[str]) -> list[Score]:
         """One score per pair; statistics: `correct`."""
-        return [
-            _score_one(prediction, reference) for prediction, reference in paired(predictions, references)
-        ]
+        return [_score_one(prediction, reference) for prediction, reference in paired(predictions, references)]
 
     def aggregate(self, scores: Sequence[Score]) -> float:
         """Accuracy over all items."""

@@ -23,7 +23,5 @@ def tidy(text: str) -> str:
 def loose(text: str) -> str:
     """NFKC, case folded, white space collapsed, quotes and stops dropped at both ends; idempotent."""
     folded = unicodedata.normalize("NFKC", text).casefold()
-    folded = unicodedata.normalize(
-        "NFKC", folded
-    ).casefold()  # folding can give characters that fold once more
+    folded = unicodedata.normalize("NFKC", folded).casefold()  # folding can give characters that fold once more
     return " ".join(folded.split()).strip(_DROPPED_AT_THE_ENDS)

@@ -128,9 +128,7 @@ class Pattern:
         if self.language is not None:
             share = language_share(text, self.language)
             if share < MIN_LANGUAGE_SHARE:
-                problems["language"] = (
-                    f"{share:.0%} of it is {self.language}, at least {MIN_LANGUAGE_SHARE:.0%} asked"
-                )
+                problems["language"] = f"{share:.0%} of it is {self.language}, at least {MIN_LANGUAGE_SHARE:.0%} asked"
         if self.any_of and not any(loose(cue) in loose(text) for cue in self.any_of):
             problems["cue"] = f"none of the {len(self.any_of)} asked expressions occurs"
         if self.one_line and len(text.strip().splitlines()) > 1:

@@ -20,13 +20,9 @@ class PairwiseOrder:
 
     name: str = "pairwise_order"
 
-    def score(
-        self, predictions: Sequence[Sequence[str] | None], references: Sequence[Sequence[str]]
-    ) -> list[Score]:
+    def score(self, predictions: Sequence[Sequence[str] | None], references: Sequence[Sequence[str]]) -> list[Score]:
         """One score per pair of orders; statistics: `agreeing`, `pairs`."""
-        return [
-            _score_order(prediction, reference) for prediction, reference in paired(predictions, references)
-        ]
+        return [_score_order(prediction, reference) for prediction, reference in paired(predictions, references)]
 
     def aggregate(self, scores: Sequence[Score]) -> float:
         """sum(agreeing) / sum(pairs)."""
@@ -42,7 +38,5 @@ def _score_order(prediction: Sequence[str] | None, reference: Sequence[str]) -> 
     if len(reference) < 2:
         agreeing = float(list(prediction) == list(reference))
     else:
-        agreeing = float(
-            sum(a in place and b in place and place[a] < place[b] for a, b in combinations(reference, 2))
-        )
+        agreeing = float(sum(a in place and b in place and place[a] < place[b] for a, b in combinations(reference, 2)))
     return Score(agreeing / pairs, parsed=True, statistics={"agreeing": agreeing, "pairs": pairs})

@@ -27,9 +27,7 @@ class SetF1:
 
     def score(self, predictions: Sequence[Iterable[str] | None], references: Sequence[Any]) -> list[Score]:
         """One score per pair of collections; statistics: `hits`, `predicted`, `gold` (numbers of items)."""
-        return [
-            _score_sets(prediction, reference) for prediction, reference in paired(predictions, references)
-        ]
+        return [_score_sets(prediction, reference) for prediction, reference in paired(predictions, references)]
 
     def aggregate(self, scores: Sequence[Score]) -> float:
         """Micro-F1 = 2 * sum(hits) / (sum(predicted) + sum(gold))."""
@@ -67,9 +65,7 @@ class LevelF1:
 
     def score(self, predictions: Sequence[int | None], references: Sequence[int]) -> list[Score]:
         """One score per pair; statistics: `gold_L`, `predicted_L`, `hits_L` of the levels touched."""
-        return [
-            _score_level(prediction, reference) for prediction, reference in paired(predictions, references)
-        ]
+        return [_score_level(prediction, reference) for prediction, reference in paired(predictions, references)]
 
     def aggregate(self, scores: Sequence[Score]) -> float:
         """Macro-F1 over the levels that occur."""

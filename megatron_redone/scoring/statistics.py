@@ -105,9 +105,7 @@ def _check(num_values: int, level: float, num_resamples: int) -> None:
     if num_values < 1:
         raise ValueError("an interval of no values; give at least one")
     if not 0.0 < level < 1.0:
-        raise ValueError(
-            f"level={level} is not a confidence level; give a share between 0 and 1, such as 0.95"
-        )
+        raise ValueError(f"level={level} is not a confidence level; give a share between 0 and 1, such as 0.95")
     if num_resamples < 1:
         raise ValueError(f"num_resamples={num_resamples}; give at least 1")
 

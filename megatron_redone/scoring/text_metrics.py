@@ -60,10 +60,7 @@ class BleuChrf:
 
     def score(self, predictions: Sequence[str | None], references: Sequence[str]) -> list[Score]:
         """One score per pair; statistics: `bleu`, `chrf` (0..1) and the n-gram counts of corpus BLEU."""
-        return [
-            self._score_one(prediction, reference)
-            for prediction, reference in paired(predictions, references)
-        ]
+        return [self._score_one(prediction, reference) for prediction, reference in paired(predictions, references)]
 
     def aggregate(self, scores: Sequence[Score]) -> float:
         """The mean of the item values."""
@@ -114,9 +111,7 @@ def edit_distance(first: str, second: str) -> int:
     vertical_plus, vertical_minus, distance = full, 0, len(pattern)
     for character in text:
         matches = positions.get(character, 0)
-        diagonal = (
-            (((matches & vertical_plus) + vertical_plus) ^ vertical_plus) | matches | vertical_minus
-        ) & full
+        diagonal = ((((matches & vertical_plus) + vertical_plus) ^ vertical_plus) | matches | vertical_minus) & full
         horizontal_plus = vertical_minus | (full & ~(diagonal | vertical_plus))
         horizontal_minus = diagonal & vertical_plus
         if horizontal_plus & last:
@@ -144,9 +139,7 @@ class Anls:
 
     def score(self, predictions: Sequence[str | None], references: Sequence[str]) -> list[Score]:
         """One score per pair; statistics: `anls`."""
-        return [
-            _score_anls(prediction, reference) for prediction, reference in paired(predictions, references)
-        ]
+        return [_score_anls(prediction, reference) for prediction, reference in paired(predictions, references)]
 
     def aggregate(self, scores: Sequence[Score]) -> float:
         """The mean of the item values."""

@@ -199,9 +199,7 @@ class Task:
         if row.language not in self.templates:
             return [f"language {row.language!r} is not one of {', '.join(self.languages)}"]
         names = {item.name: item for item in self.fields}
-        problems = [
-            f"unknown field {name!r}{nearest(name, names)}" for name in row.fields if name not in names
-        ]
+        problems = [f"unknown field {name!r}{nearest(name, names)}" for name in row.fields if name not in names]
         problems += [problem for item in self.fields for problem in item.problems(row)]
         problems += _answer_problems(self, row)
         if problems:

@@ -27,18 +27,14 @@ LANGUAGES = ("en", "zh")
 def _check_spans(row: Row) -> list[str]:
     """Entities are quoted from the text."""
     text = tidy(row.fields["content"])
-    return [
-        f"gold entity {span!r} does not stand in 'content'" for span in row.answer if tidy(span) not in text
-    ]
+    return [f"gold entity {span!r} does not stand in 'content'" for span in row.answer if tidy(span) not in text]
 
 
 def _check_sentences(row: Row) -> list[str]:
     """Answers are original sentences: one, or several that follow one another."""
     text = tidy(" ".join(row.fields["sentences"]))
     return [
-        f"gold sentence {part[:40]!r} does not stand in 'sentences'"
-        for part in row.answer
-        if tidy(part) not in text
+        f"gold sentence {part[:40]!r} does not stand in 'sentences'" for part in row.answer if tidy(part) not in text
     ]
 
 
@@ -70,10 +66,7 @@ HASHTAG_MULTIPLE = Task(
     reward_kind="metric",
     fields=(*NOTE_FIELDS, Field("candidates", "texts")),
     templates={
-        "en": (
-            "All hashtags: choose, separated by commas.\n"
-            "Title: {title}\nNote: {content}\nOptions: {candidates}"
-        ),
+        "en": ("All hashtags: choose, separated by commas.\nTitle: {title}\nNote: {content}\nOptions: {candidates}"),
         "zh": "多个话题：选出全部，逗号分隔。\n标题：{title}\n正文：{content}\n选项：{candidates}",
     },
     parser=parse_commas,

@@ -28,9 +28,7 @@ def _check_facts(row: Row) -> list[str]:
     """A fact to keep stands in the post."""
     post = row.fields["title"] + "\n" + row.fields["content"]
     missing = [fact for fact in _KEEP.value(row) if not has_fact(post, fact)]
-    return check_note(row) + [
-        f"fact {fact!r} of 'keep' stands neither in 'title' nor in 'content'" for fact in missing
-    ]
+    return check_note(row) + [f"fact {fact!r} of 'keep' stands neither in 'title' nor in 'content'" for fact in missing]
 
 
 TITLE_RECREATION = Task(

@@ -31,8 +31,7 @@ POST_VIEW_SEARCH = Task(
     ),
     templates={
         "en": (
-            "Search after viewing: one query.\n"
-            "Title: {title}\nNote: {content}\nLabels: {labels}\nComments:\n{comments}"
+            "Search after viewing: one query.\nTitle: {title}\nNote: {content}\nLabels: {labels}\nComments:\n{comments}"
         ),
         "zh": "看后搜：写一个查询。\n标题：{title}\n正文：{content}\n标签：{labels}\n评论：\n{comments}",
     },

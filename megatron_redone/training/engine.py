@@ -12,9 +12,12 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from megatron.core.distributed import DistributedDataParallel, DistributedDataParallelConfig, finalize_model_grads
-from megatron.core.optimizer import OptimizerConfig as MegatronOptimizerConfig
-from megatron.core.optimizer import get_megatron_optimizer
+from megatron.core.distributed import (
+    DistributedDataParallel,
+    DistributedDataParallelConfig,
+    finalize_model_grads,
+)
+from megatron.core.optimizer import OptimizerConfig as MegatronOptimizerConfig, get_megatron_optimizer
 from megatron.core.pipeline_parallel import get_forward_backward_func
 from torch import Tensor
 
@@ -31,9 +34,7 @@ from megatron_redone.training.config import OptimizerConfig
 class MegatronEngine:
     """A model, and its optimizer if it is trained, on one parallel layout."""
 
-    def __init__(
-        self, shape: ModelShape, context: ParallelContext, optimizer: OptimizerConfig | None = None
-    ) -> None:
+    def __init__(self, shape: ModelShape, context: ParallelContext, optimizer: OptimizerConfig | None = None) -> None:
         self.shape, self.context = shape, context
         self.model: CausalLM = build_model(shape, context)
         self.ddp: DistributedDataParallel | None = None
@@ -91,7 +92,9 @@ class MegatronEngine:
         self.optimizer.zero_grad()
         sums: dict[str, Tensor] = {}
 
-        def loss_of(logits: Tensor, tokens: LabelledTokens, batch: PackedBatch) -> tuple[Tensor, Tensor, dict[str, Any]]:
+        def loss_of(
+            logits: Tensor, tokens: LabelledTokens, batch: PackedBatch
+        ) -> tuple[Tensor, Tensor, dict[str, Any]]:
             terms = self._apply(objective, logits, tokens, batch)
             loss = torch.zeros((), device=logits.device)
             for term in terms.terms:
@@ -126,7 +129,9 @@ class MegatronEngine:
         tokens = [labelled_tokens(batch) for batch in microbatches]
         results: list[Tensor] = []
 
-        def collect(logits: Tensor, tokens: LabelledTokens, batch: PackedBatch) -> tuple[Tensor, Tensor, dict[str, Any]]:
+        def collect(
+            logits: Tensor, tokens: LabelledTokens, batch: PackedBatch
+        ) -> tuple[Tensor, Tensor, dict[str, Any]]:
             labels = batch.labels.to(logits.device)[batch.logit_positions]
             values = vocab_parallel_logprobs(logits, labels, self.context.tp.group, temperature)
             row = values.new_zeros(batch.num_tokens)
@@ -149,9 +154,7 @@ class MegatronEngine:
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
 
-    def _apply(
-        self, objective: Objective, logits: Tensor, tokens: LabelledTokens, batch: PackedBatch
-    ) -> LossTerms:
+    def _apply(self, objective: Objective, logits: Tensor, tokens: LabelledTokens, batch: PackedBatch) -> LossTerms:
         labels = batch.labels.to(logits.device)[batch.logit_positions]
         group = self.context.tp.group
         logprobs = vocab_parallel_logprobs(logits, labels, group, objective.temperature)
@@ -161,7 +164,12 @@ class MegatronEngine:
         return objective(logprobs, tokens)
 
     def _run(
-        self, microbatches: Sequence[PackedBatch], tokens: Sequence[LabelledTokens], loss_of: Any, *, forward_only: bool
+        self,
+        microbatches: Sequence[PackedBatch],
+        tokens: Sequence[LabelledTokens],
+        loss_of: Any,
+        *,
+        forward_only: bool,
     ) -> None:
         """Megatron's pipeline schedule (or its plain loop) over the micro-batches."""
 

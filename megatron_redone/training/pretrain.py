@@ -17,7 +17,9 @@ from megatron_redone.training.run import TrainingRun
 from megatron_redone.training.schedule import learning_rate
 
 
-def pretrain(config: PretrainConfig, corpus: Path, eos_id: int, engine: MegatronEngine, run: TrainingRun) -> dict[str, int]:
+def pretrain(
+    config: PretrainConfig, corpus: Path, eos_id: int, engine: MegatronEngine, run: TrainingRun
+) -> dict[str, int]:
     """Trains the engine on the corpus whose .bin and .idx stand at the prefix `corpus`; returns counts."""
     samples = PretrainSamples(corpus, config.sequence_length, eos_id, run.seed)
     num_steps = config.num_steps(samples.samples_in(1))

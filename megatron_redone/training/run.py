@@ -102,8 +102,8 @@ class TrainingRun:
                 seconds = time.monotonic() - began
                 self._record(step, metrics, seconds)
                 rate = (self.trained_tokens - tokens_before) / max(seconds, 1e-9)
-                shown = {name: metrics[name] for name in ("loss", "reward") if name in metrics}
-                progress.advance(**shown, **{"tokens/s": rate})
+                shown = {name: value for name, value in metrics.items() if name in ("loss", "reward")}
+                progress.advance(1, shown | {"tokens/s": rate})
                 stop = self.context.any_rank(_stop_requested)
                 if stop or ((step + 1) % self.checkpoint_every == 0 and step + 1 < num_steps):
                     self._save(engine, step + 1, state())

@@ -30,7 +30,11 @@ class Example:
 
 
 def sft(
-    config: SFTConfig, examples: Sequence[Example], template: ChatTemplate, engine: MegatronEngine, run: TrainingRun
+    config: SFTConfig,
+    examples: Sequence[Example],
+    template: ChatTemplate,
+    engine: MegatronEngine,
+    run: TrainingRun,
 ) -> dict[str, int]:
     """Trains the engine on the examples, shuffled and packed anew for every epoch; returns counts of the packing."""
     documents = [encode(example, template) for example in examples]

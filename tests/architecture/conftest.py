@@ -14,6 +14,4 @@ LIBRARY = Path(__file__).resolve().parents[2] / "megatron_redone"
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     found = [f"{path.relative_to(LIBRARY.parent)} {lines}" for lines, path in long_files(LIBRARY)]
     if found:
-        terminalreporter.write_line(
-            f"files over {USUAL_MAXIMUM_LINES} lines (not an error): " + ", ".join(found)
-        )
+        terminalreporter.write_line(f"files over {USUAL_MAXIMUM_LINES} lines (not an error): " + ", ".join(found))

@@ -42,5 +42,5 @@ def _rank_main(
     try:
         function(rank, world_size, store_file, *arguments)
         results.put((rank, None))
-    except BaseException:
+    except BaseException:  # noqa: BLE001 - sent to the test
         results.put((rank, traceback.format_exc()))

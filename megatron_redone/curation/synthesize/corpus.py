@@ -31,13 +31,16 @@ NOTES = (
     documents.topic_card,
     documents.two_tag_card,
     documents.named_note,
+    documents.named_note,
     documents.moderated_note,
     documents.fairness_note,
+    documents.asked_note,
     documents.asked_note,
     documents.query_card,
     documents.double_query_card,
     documents.graded_pair,
     documents.answered_question,
+    documents.marked_comment,
     documents.marked_comment,
 )
 """Kinds of single notes, drawn evenly."""
@@ -90,17 +93,17 @@ def _listed(words: Sequence[Text]) -> Text:
 
 
 _MONOLINGUAL: dict[str, tuple[int, Callable[[Author], Text]]] = {
-    "single_search": (14, sessions.single_search),
-    "consecutive_searches": (8, sessions.consecutive_searches),
-    "click_through": (8, sessions.click_through),
-    "note": (40, any_note),
-    "chat": (6, documents.chat),
-    "word_list": (4, word_list),
+    "single_search": (16, sessions.single_search),
+    "consecutive_searches": (10, sessions.consecutive_searches),
+    "click_through": (10, sessions.click_through),
+    "note": (32, any_note),
+    "chat": (4, documents.chat),
+    "word_list": (3, word_list),
     "general": (6, sums),
 }
 _MIXED: dict[str, tuple[int, Callable[[Author], str]]] = {
-    "glossary": (4, lambda author: glossary(author.random)),
-    "parallel": (10, parallel_sentences),
+    "glossary": (6, lambda author: glossary(author.random)),
+    "parallel": (13, parallel_sentences),
 }
 FORMS = (*_MONOLINGUAL, *_MIXED)
 

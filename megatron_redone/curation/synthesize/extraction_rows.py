@@ -48,9 +48,7 @@ def hashtag_multiple(order: Order) -> Draft:
     items = author.items(first, 2) if second is first else (*author.items(first, 1), *author.items(second, 1))
     note = author.note(items)
     right = list(dict.fromkeys((first, second)))
-    wrong = author.random.sample(
-        [other for other in SUBTOPICS if other not in right], NUM_OPTIONS - len(right)
-    )
+    wrong = author.random.sample([other for other in SUBTOPICS if other not in right], NUM_OPTIONS - len(right))
     options = placed(first, author.random.sample([*right[1:], *wrong], NUM_OPTIONS - 1), order.place)
     title, content = note.title.of(order.language), note.content.of(order.language)
     candidates = [option.hashtag.of(order.language) for option in options]

@@ -76,9 +76,7 @@ def _subtopics() -> tuple[Subtopic, ...]:
         topic_en, topic_zh = topic.split()
         for head, items in members.items():
             name_en, name_zh, tag_en, tag_zh = head.split()
-            found.append(
-                Subtopic(Text(topic_en, topic_zh), Text(name_en, name_zh), Text(tag_en, tag_zh), pairs(items))
-            )
+            found.append(Subtopic(Text(topic_en, topic_zh), Text(name_en, name_zh), Text(tag_en, tag_zh), pairs(items)))
     return tuple(found)
 
 

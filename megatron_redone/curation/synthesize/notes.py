@@ -85,9 +85,7 @@ class Author:
     def subtopic(self, *excluded: Subtopic) -> Subtopic:
         """A subtopic none of whose topics is that of `excluded`."""
         topics = {subtopic.topic for subtopic in excluded}
-        return self.random.choice(
-            [subtopic for subtopic in lexicon.SUBTOPICS if subtopic.topic not in topics]
-        )
+        return self.random.choice([subtopic for subtopic in lexicon.SUBTOPICS if subtopic.topic not in topics])
 
     def items(self, subtopic: Subtopic, count: int, *excluded: Text) -> tuple[Text, ...]:
         """`count` different things of a subtopic."""

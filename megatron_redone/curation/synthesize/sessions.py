@@ -23,8 +23,12 @@ _NEXT_ACTIONS = (
     Text("left", "离开"),
 )
 _LETTERS = "ABCD"
-_ROUND = Text("search: {query}.", "搜索：{query}。")
-_VISIT = Text("clicked {title}: {content} read {seconds} seconds.", "点开{title}：{content}读了{seconds}秒。")
+_ADVERT = Text("advert", "广告")
+_ROUND = Text("search: {query} [{category}, {wish}].", "搜索：{query}【{category}，{wish}】。")
+_VISIT = Text(
+    "clicked {title}: {content} [{category} {tag}] read {seconds} seconds.",
+    "点开{title}：{content}【{category} {tag}】读了{seconds}秒。",
+)
 _END = Text("then {action}.", "然后{action}。")
 
 
@@ -39,22 +43,30 @@ class Visit:
 def _visit(author: Author, query: Query, meets: bool, num_sentences: int) -> Visit:
     """A note on the thing of the query, read for long, or only on its subtopic, soon closed."""
     (item,) = query.items
-    own = SUBTOPIC_OF[item]
-    others = author.items(own, num_sentences, item)
+    others = author.items(SUBTOPIC_OF[item], num_sentences, item)
     items = (item, *others[1:]) if meets else others
-    shortest, longest = (30, 60) if meets else (5, 15)
-    return Visit(author.note(items), author.random.randrange(shortest, longest + 1, 5))
+    return Visit(author.note(items), author.random.choice((40, 60) if meets else (5, 10)))
 
 
 def _round(author: Author, num_visits: int, num_sentences: int) -> tuple[Text, bool]:
-    """A query and the clicks after it; whether the last note met the query."""
+    """A query and the clicks after it, each with its category; whether the last note met the query."""
     query = author.query(author.subtopic().items)
+    assert query.intent is not None
+    own = SUBTOPIC_OF[query.items[0]]
     meets = [author.random.random() < 0.7 for _ in range(num_visits)]
-    parts = [fill(_ROUND, query=query.text)]
+    parts = [fill(_ROUND, query=query.text, category=own.category, wish=query.intent.name)]
     for met in meets:
         visit = _visit(author, query, met, num_sentences)
-        seconds = Text(str(visit.seconds), str(visit.seconds))
-        parts.append(fill(_VISIT, title=visit.note.title, content=visit.note.content, seconds=seconds))
+        parts.append(
+            fill(
+                _VISIT,
+                title=visit.note.title,
+                content=visit.note.content,
+                category=own.category,
+                tag=own.hashtag,
+                seconds=Text(str(visit.seconds), str(visit.seconds)),
+            )
+        )
     return joined(*parts), meets[-1]
 
 
@@ -73,8 +85,8 @@ def single_search(author: Author) -> Text:
 
 def consecutive_searches(author: Author) -> Text:
     """Two rounds of query and clicked note, then the last action."""
-    first, _ = _round(author, 1, 2)
-    last, met = _round(author, 1, 2)
+    first, _ = _round(author, 1, 1)
+    last, met = _round(author, 1, 1)
     return joined(first, last, _end(author, met))
 
 
@@ -87,19 +99,25 @@ def click_through(author: Author) -> Text:
     query = author.query(author.subtopic().items)
     (item,) = query.items
     own = SUBTOPIC_OF[item]
-    near, near_too = author.items(own, 2, item)
-    ranked = [author.sentence(thing) for thing in (item, near, near_too)]
-    if author.random.random() < 0.5:
-        ranked.append(author.from_frames(ADVERTISING, w=own.items))
-    else:
-        ranked.append(author.sentence(author.random.choice(author.subtopic(own).items)))
-    shown = author.random.sample(ranked, len(ranked))
-    letter = {note: _LETTERS[shown.index(note)] for note in ranked}
+    things = [item, *author.items(own, 2, item)]
+    far = author.random.choice(author.subtopic(own).items)
+    advertised = author.random.random() < 0.5
+    ranked = [author.sentence(thing) for thing in things]
+    ranked.append(author.from_frames(ADVERTISING, w=own.items) if advertised else author.sentence(far))
+    categories = [own.category] * 3 + [_ADVERT if advertised else SUBTOPIC_OF[far].category]
+    shown = author.random.sample(range(4), 4)
+    letters = [_LETTERS[shown.index(rank)] for rank in range(4)]
     users = author.random.randrange(20, 100)
-    clicked = [letter[note] for note in ranked[:3]]
+    notes = [
+        Text(
+            f"{letters[rank]}: {ranked[rank].en} [{categories[rank].en}]",
+            f"{letters[rank]}：{ranked[rank].zh}【{categories[rank].zh}】",
+        )
+        for rank in shown
+    ]
     return joined(
         Text(f"{users} users searched {query.text.en}.", f"{users}人搜索{query.text.zh}。"),
-        *(Text(f"{letter[note]}: {note.en}", f"{letter[note]}：{note.zh}") for note in shown),
-        Text(f"most clicked {', '.join(clicked)}.", f"点击最多{'、'.join(clicked)}。"),
-        Text(f"not clicked {letter[ranked[3]]}.", f"没人点{letter[ranked[3]]}。"),
+        *notes,
+        Text(f"most clicked {', '.join(letters[:3])}.", f"点击最多{'、'.join(letters[:3])}。"),
+        Text(f"not clicked {letters[3]}.", f"没人点{letters[3]}。"),
     )

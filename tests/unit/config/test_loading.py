@@ -189,9 +189,7 @@ def test_all_overrides_that_cannot_be_applied_are_listed() -> None:
 
 
 def test_scalars_are_those_of_yaml_1_2(tmp_path: Path) -> None:
-    text = (
-        "[5e-6, 1., .5, -1E3, 010, 0x1f, 0o17, yes, off, true, ~, '', 2026-01-02, 1_000, 1:30, .inf, '5e-6']"
-    )
+    text = "[5e-6, 1., .5, -1E3, 010, 0x1f, 0o17, yes, off, true, ~, '', 2026-01-02, 1_000, 1:30, .inf, '5e-6']"
     values = load_yaml(write(tmp_path / "v.yaml", f"v: {text}\n1: key\nno: key\nempty:"))
     infinity = float("inf")
     assert values["v"] == [
@@ -232,9 +230,7 @@ def test_anchors_and_merge_keys_work(tmp_path: Path) -> None:
         ("", "r.yaml: the file is empty; a configuration is a mapping"),
     ],
 )
-def test_a_file_that_cannot_be_read_is_an_error_with_its_place(
-    tmp_path: Path, text: str, expected: str
-) -> None:
+def test_a_file_that_cannot_be_read_is_an_error_with_its_place(tmp_path: Path, text: str, expected: str) -> None:
     assert load_problem(tmp_path, text).startswith(expected)
 
 

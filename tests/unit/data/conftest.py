@@ -51,9 +51,7 @@ def make_corpus() -> list[str]:
     words = ["".join(draw.choices("abcdefghijklmnop", k=draw.randint(2, 7))) for _ in range(200)]
     signs = [chr(0x4E00 + draw.randrange(120)) for _ in range(200)]
     return [
-        f"{' '.join(draw.choices(words, k=12))}, {draw.randrange(999)}!\n"
-        + "".join(draw.choices(signs, k=9))
-        + "。"
+        f"{' '.join(draw.choices(words, k=12))}, {draw.randrange(999)}!\n" + "".join(draw.choices(signs, k=9)) + "。"
         for _ in range(300)
     ]
 

@@ -86,9 +86,7 @@ def test_signals_have_to_agree() -> None:
 def test_moving_a_batch_keeps_everything() -> None:
     batch = PackedBatch.from_documents([Document([1, 2, 3], [1, 1, 1], "a", {"x": [1.0, 2.0, 3.0]})])
     moved = batch.to("meta")
-    assert (
-        moved.tokens.device.type == moved.signals["x"].device.type == moved.cu_seqlens.device.type == "meta"
-    )
+    assert moved.tokens.device.type == moved.signals["x"].device.type == moved.cu_seqlens.device.type == "meta"
     assert moved.max_seqlen == 3  # known without reading the device
     bare = PackedBatch(
         batch.tokens,

@@ -78,17 +78,13 @@ def test_training_is_prompt_then_answer_then_end(
     answer = [*tokenizer.encode(messages[-1]["content"]), template.end_id]
     assert encoded.token_ids == prompt + answer
     assert encoded.loss_mask[len(prompt) :] == [True] * len(answer)
-    assert learnt_text(tokenizer, encoded.token_ids, encoded.loss_mask) == [
-        text + "|" for _, text in contents
-    ]
+    assert learnt_text(tokenizer, encoded.token_ids, encoded.loss_mask) == [text + "|" for _, text in contents]
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @settings(max_examples=60)
 @given(contents=st.lists(SPELLED, min_size=1, max_size=5).filter(lambda texts: len(texts) % 2 == 1))
-def test_only_the_template_makes_special_tokens(
-    kind: str, request: pytest.FixtureRequest, contents: list[str]
-) -> None:
+def test_only_the_template_makes_special_tokens(kind: str, request: pytest.FixtureRequest, contents: list[str]) -> None:
     tokenizer: Tokenizer = request.getfixturevalue(kind)
     ids = ChatTemplate(tokenizer).prompt_ids(talk(*contents))
     count = {token: ids.count(token_id) for token, token_id in tokenizer.special_tokens.items()}
@@ -228,9 +224,7 @@ def check_against_transformers(folder: Path, thinking: bool | None) -> None:
             expected = reference.apply_chat_template(
                 messages, add_generation_prompt=True, tokenize=tokenize, return_dict=False, **switch
             )
-            assert expected == (
-                template.prompt_ids(messages) if tokenize else template.render(messages, True)
-            )
+            assert expected == (template.prompt_ids(messages) if tokenize else template.render(messages, True))
         closed = [*messages, Message(role="assistant", content="fine")]
         assert template.render(closed) == reference.apply_chat_template(closed, tokenize=False, **switch)
         ids, mask = _parts(template, closed)
@@ -244,9 +238,7 @@ def test_text_and_ids_equal_those_of_transformers(huggingface_folder: Path, thin
     check_against_transformers(huggingface_folder, thinking)
 
 
-@pytest.mark.parametrize(
-    ("name", "thinking"), [("qwen3", None), ("qwen3", True), ("qwen3", False), ("qwen2.5", None)]
-)
+@pytest.mark.parametrize(("name", "thinking"), [("qwen3", None), ("qwen3", True), ("qwen3", False), ("qwen2.5", None)])
 def test_published_templates_equal_transformers(
     real_folder: Callable[[str], Path], name: str, thinking: bool | None
 ) -> None:

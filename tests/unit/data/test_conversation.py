@@ -19,9 +19,7 @@ ASSISTANT = {"role": "assistant", "content": "hi"}
 SYSTEM = {"role": "system", "content": "be brief"}
 
 
-@pytest.mark.parametrize(
-    "turns", [[USER], [SYSTEM, USER], [USER, ASSISTANT], [SYSTEM, USER, ASSISTANT, USER]]
-)
+@pytest.mark.parametrize("turns", [[USER], [SYSTEM, USER], [USER, ASSISTANT], [SYSTEM, USER, ASSISTANT, USER]])
 def test_good_conversations_come_back_unchanged(turns: list[dict[str, str]]) -> None:
     assert conversation_from_row({"messages": turns}, "rows.jsonl:3") == turns
 

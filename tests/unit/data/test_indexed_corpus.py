@@ -93,9 +93,7 @@ def test_failed_write_keeps_the_old_corpus(tmp_path: Path) -> None:
     write_corpus(tmp_path / "c", CORPUS)
     with pytest.raises(DataError):
         write_corpus(tmp_path / "c", [[5], [-1]])
-    assert PretrainSamples(tmp_path / "c", 8, EOS, seed=0).tokens_per_epoch == sum(map(len, CORPUS)) + len(
-        CORPUS
-    )
+    assert PretrainSamples(tmp_path / "c", 8, EOS, seed=0).tokens_per_epoch == sum(map(len, CORPUS)) + len(CORPUS)
     assert len(list(tmp_path.iterdir())) == 2
 
 
@@ -127,9 +125,7 @@ def test_damaged_files_are_named(tmp_path: Path) -> None:
     refused("c.bin: .* bytes, the index speaks of")
     (tmp_path / "c.bin").write_bytes(data)
     write_corpus(tmp_path / "d", [[5, EOS]])
-    with pytest.raises(
-        DataError, match="eos_stored is False, but the first document ends with the end token 1"
-    ):
+    with pytest.raises(DataError, match="eos_stored is False, but the first document ends with the end token 1"):
         PretrainSamples(tmp_path / "d", 8, EOS, seed=0)
     with pytest.raises(DataError, match="sequence_length=1"):
         PretrainSamples(prefix, 1, EOS, seed=0)

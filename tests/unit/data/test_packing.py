@@ -12,15 +12,11 @@ LENGTHS = st.lists(st.integers(1, 20), min_size=1, max_size=60)
 
 
 def documents_of(lengths: list[int]) -> list[Document]:
-    return [
-        Document(list(range(n)), [1] * n, f"d{index}", {"a": [0.5] * n}) for index, n in enumerate(lengths)
-    ]
+    return [Document(list(range(n)), [1] * n, f"d{index}", {"a": [0.5] * n}) for index, n in enumerate(lengths)]
 
 
 @given(lengths=LENGTHS, seed=st.integers(0, 5), shuffle=st.randoms(use_true_random=False))
-def test_packing_places_every_document_once_in_any_order(
-    lengths: list[int], seed: int, shuffle: object
-) -> None:
+def test_packing_places_every_document_once_in_any_order(lengths: list[int], seed: int, shuffle: object) -> None:
     documents = documents_of(lengths)
     bins, report = pack_documents(documents, max_tokens=20, seed=seed)
     assert sorted(document.sample_id for members in bins for document in members) == sorted(
@@ -57,9 +53,7 @@ def test_best_fit_leaves_the_least_room() -> None:
 
 def test_seeds_change_the_order_of_bins() -> None:
     documents = documents_of([7] * 40)
-    orders = {
-        tuple(members[0].sample_id for members in pack_documents(documents, 8, seed)[0]) for seed in range(3)
-    }
+    orders = {tuple(members[0].sample_id for members in pack_documents(documents, 8, seed)[0]) for seed in range(3)}
     assert len(orders) == 3
 
 

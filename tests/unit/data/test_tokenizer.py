@@ -24,9 +24,7 @@ from tests.unit.data.conftest import make_corpus
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
 SPELLED = st.lists(
-    st.one_of(
-        TEXTS, st.sampled_from(["<|im_end|>", "<|endoftext|>", "<think>", "</think>", "\u2581", "\n\n", "  "])
-    ),
+    st.one_of(TEXTS, st.sampled_from(["<|im_end|>", "<|endoftext|>", "<think>", "</think>", "\u2581", "\n\n", "  "])),
     max_size=6,
 ).map("".join)
 TRICKY = [
@@ -102,9 +100,7 @@ def test_half_a_character_is_refused(
             tokenizer.encode("a\ud83d")
 
 
-def test_training_repeats_and_is_quiet(
-    tmp_path: Path, corpus: list[str], capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_training_repeats_and_is_quiet(tmp_path: Path, corpus: list[str], capfd: pytest.CaptureFixture[str]) -> None:
     first = train_sentencepiece(corpus, tmp_path / "a", 600, seed=1)
     second = train_sentencepiece(iter(corpus), tmp_path / "b", 600, seed=1)
     assert first.vocab_size == 600
@@ -116,9 +112,7 @@ def test_training_repeats_and_is_quiet(
     assert capfd.readouterr() == ("", "")
 
 
-def test_large_corpora_are_sampled_by_seed(
-    tmp_path: Path, corpus: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_large_corpora_are_sampled_by_seed(tmp_path: Path, corpus: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MAX_LINES", 100)
     prints = [train_sentencepiece(corpus, tmp_path, 500, seed).fingerprint for seed in (1, 1, 2)]
     assert prints[0] == prints[1] != prints[2]
@@ -212,9 +206,7 @@ def test_tokenizer_whose_text_can_be_control_is_refused(tmp_path: Path) -> None:
     tokens = {"[unk]": 0, "<end>": 1, "a": 2}
     description = {
         "model": {"type": "WordLevel", "vocab": tokens, "unk_token": "[unk]"},
-        "added_tokens": [
-            {"id": 1, "content": "<end>", "special": True, "single_word": False, "lstrip": False}
-        ],
+        "added_tokens": [{"id": 1, "content": "<end>", "special": True, "single_word": False, "lstrip": False}],
     }
     description["added_tokens"][0] |= {"rstrip": False, "normalized": False}  # type: ignore[index]
     (tmp_path / "tokenizer.json").write_text(json.dumps(description))

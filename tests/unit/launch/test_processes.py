@@ -60,9 +60,7 @@ class Launcher:
     def __init__(self, fifo: Path, mode: str) -> None:
         os.mkfifo(fifo)
         command = python(LAUNCHER, "2", WAITING_RANK, str(fifo), mode)
-        self.process = subprocess.Popen(
-            command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )
+        self.process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         self.ready: IO[str] = fifo.open(encoding="utf-8")  # blocks until the first rank opens it
         for _ in range(2):
             assert self.ready.readline() == "ready\n"
@@ -113,9 +111,7 @@ def test_ranks_know_their_place(tmp_path: Path) -> None:
 
 
 def test_only_rank_0_is_heard(capfd: pytest.CaptureFixture[str]) -> None:
-    code = (
-        "import os, sys; print('out', os.environ['RANK']); print('err', os.environ['RANK'], file=sys.stderr)"
-    )
+    code = "import os, sys; print('out', os.environ['RANK']); print('err', os.environ['RANK'], file=sys.stderr)"
     assert run_on_host(python(code), 2, os.environ) == 0
     assert capfd.readouterr() == ("out 0\n", "err 0\n")
 
@@ -142,9 +138,7 @@ while True:
         ("sys.exit(2)", 2, "rank 1 of 2 failed with exit code 2"),
     ],
 )
-def test_exit_code_is_that_of_the_rank(
-    capfd: pytest.CaptureFixture[str], statement: str, code: int, said: str
-) -> None:
+def test_exit_code_is_that_of_the_rank(capfd: pytest.CaptureFixture[str], statement: str, code: int, said: str) -> None:
     program = f"import os, signal, sys\nif os.environ['RANK'] == '1': {statement}"
     assert run_on_host(python(program), 2, os.environ) == code
     assert said in capfd.readouterr().err
@@ -177,9 +171,7 @@ else:
 
 @pytest.mark.parametrize(("mode", "code"), [("stop", 130), ("stop75", 75)])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_signals_go_on_to_every_rank(
-    launch: Callable[[str], Launcher], number: int, mode: str, code: int
-) -> None:
+def test_signals_go_on_to_every_rank(launch: Callable[[str], Launcher], number: int, mode: str, code: int) -> None:
     launcher = launch(mode)
     launcher.process.send_signal(number)
     assert launcher.end() == (code, f"stopped {int(number)}\n", "")

@@ -27,9 +27,7 @@ def test_the_process_starts_itself_once_more_with_the_settings(tmp_path: Path) -
     environ = {name: value for name, value in os.environ.items() if name not in (MARKER, "OMP_NUM_THREADS")}
     environ |= {"MKL_NUM_THREADS": "2", "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-X", "dev", str(script), "run", "a b", "x=1"]
-    lines = subprocess.run(
-        command, env=environ, capture_output=True, text=True, check=True
-    ).stdout.splitlines()
+    lines = subprocess.run(command, env=environ, capture_output=True, text=True, check=True).stdout.splitlines()
     assert len(lines) == 3 and lines[0] == lines[1]  # twice, in the same process
     assert json.loads(lines[2]) == [[str(script), "run", "a b", "x=1"], True, "7", "2"]
 

@@ -67,9 +67,7 @@ READS: dict[str, dict[str, str]] = {
 NUM_ROWS = 100
 
 
-def write_run(
-    folder: Path, seeds: Sequence[int] = (1, 2, 3), upto: str = "sft_only", hostile: str = ""
-) -> Path:
+def write_run(folder: Path, seeds: Sequence[int] = (1, 2, 3), upto: str = "sft_only", hostile: str = "") -> Path:
     """A run folder with all result files of the stages up to and including `upto`; later ones are pending.
 
     `hostile` is appended to names and texts that a user or a model controls.
@@ -114,9 +112,7 @@ def write_stage(run: Path, stage: RunStage, hostile: str) -> None:
         result = evaluation(stage, hostile)
         atomic_write_json(folder / "evaluation" / "results.json", result.model_dump(mode="json"))
         rows = [prediction(stage, task, index, hostile) for task in TASKS for index in range(4)]
-        write_jsonl(
-            folder / "evaluation" / "predictions.jsonl", [row.model_dump(mode="json") for row in rows]
-        )
+        write_jsonl(folder / "evaluation" / "predictions.jsonl", [row.model_dump(mode="json") for row in rows])
 
 
 def manifest_of(stage: RunStage, hostile: str = "") -> Manifest:
@@ -136,9 +132,7 @@ def manifest_of(stage: RunStage, hostile: str = "") -> Manifest:
         inputs=inputs,
         outputs={"model": FileRecord(path=f"{stage.folder}/model", sha256=f"{len(stage.folder):064x}")},
         counts={"rows": 4000, "refused": 1} if stage.name == "data" else {},
-        refused_rows=(f"rows.jsonl:7: gold answer not among the options{hostile}",)
-        if stage.name == "data"
-        else (),
+        refused_rows=(f"rows.jsonl:7: gold answer not among the options{hostile}",) if stage.name == "data" else (),
         started="2024-01-01T00:00:00+00:00",
         seconds=12.5 + 7 * len(stage.name),
         machine={"processor": "an example processor", "cores": 2, "memory_gib": 7.5},

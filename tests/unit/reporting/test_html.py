@@ -14,10 +14,7 @@ from megatron_redone.reporting.samples import choose_samples
 from megatron_redone.reporting.templating import breakable, clipped, duration, printable
 from tests.unit.reporting.synthetic_run import TASKS, write_run
 
-HOSTILE = (
-    '<script>alert(1)</script><img src="http://evil.example/x.png" onerror=alert(2)>'
-    "'\"]]>-->\x00\u202e{{ 7*7 }}"
-)
+HOSTILE = '<script>alert(1)</script><img src="http://evil.example/x.png" onerror=alert(2)>\'"]]>-->\x00\u202e{{ 7*7 }}'
 SECTIONS = (
     "result",
     "table",
@@ -65,9 +62,7 @@ class Page(HTMLParser):
 @pytest.fixture(scope="module")
 def hostile_report(tmp_path_factory: pytest.TempPathFactory) -> str:
     folder = tmp_path_factory.mktemp("hostile")
-    return write_report(write_run(folder / "run", (1,), hostile=HOSTILE), folder / "report.html").read_text(
-        "utf-8"
-    )
+    return write_report(write_run(folder / "run", (1,), hostile=HOSTILE), folder / "report.html").read_text("utf-8")
 
 
 def test_the_report_has_every_section_and_chart(tmp_path: Path) -> None:
@@ -91,9 +86,7 @@ def test_the_report_asks_nothing_from_outside(hostile_report: str) -> None:
         if name in ("href", "src", "xlink:href"):
             assert value.startswith("#") or value == "data:,", (tag, name, value)
     assert "@import" not in hostile_report and not re.search(r"url\((?!#)", hostile_report)
-    policy = next(
-        value for tag, name, value in page.attributes if name == "content" and "default-src" in value
-    )
+    policy = next(value for tag, name, value in page.attributes if name == "content" and "default-src" in value)
     assert "default-src 'none'" in policy
 
 

@@ -63,9 +63,7 @@ def test_an_absent_run_is_an_error_with_a_remedy(tmp_path: Path) -> None:
         ({"seed": "one"}, r"results\.json: seed: "),
     ],
 )
-def test_a_broken_field_is_named_with_its_file(
-    tmp_path: Path, change: dict[str, object], message: str
-) -> None:
+def test_a_broken_field_is_named_with_its_file(tmp_path: Path, change: dict[str, object], message: str) -> None:
     path = write_run(tmp_path, seeds=(1,)) / "warmup" / "evaluation" / "results.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
     with pytest.raises(DataError, match=message):

@@ -12,13 +12,7 @@ from hypothesis import given, strategies as st
 from megatron_redone.scoring.literal import MAX_DEPTH, read_literal, read_text_list, write_text_list
 
 NO_SURROGATES = st.text(st.characters(exclude_categories=["Cs"]), max_size=10)
-SCALARS = (
-    st.none()
-    | st.booleans()
-    | st.integers()
-    | st.floats(allow_nan=False, allow_infinity=False)
-    | NO_SURROGATES
-)
+SCALARS = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | NO_SURROGATES
 JSON_VALUES = st.recursive(
     SCALARS, lambda inner: st.lists(inner) | st.dictionaries(NO_SURROGATES, inner), max_leaves=12
 )
@@ -48,10 +42,7 @@ def test_lists_of_texts_survive_writing_and_reading(items: list[str]) -> None:
 def test_written_lists_look_like_pythons() -> None:
     assert write_text_list(["a", "b c"]) == "['a', 'b c']"
     assert write_text_list([]) == "[]"
-    assert (
-        write_text_list(["it's", 'say "hi"', "both ' and \""])
-        == "[\"it's\", 'say \"hi\"', 'both \\' and \"']"
-    )
+    assert write_text_list(["it's", 'say "hi"', "both ' and \""]) == "[\"it's\", 'say \"hi\"', 'both \\' and \"']"
     assert write_text_list(["你好😊\n"]) == "['你好😊\\n']"
 
 
@@ -96,9 +87,7 @@ def test_depth_is_a_rule_not_a_crash() -> None:
         read_literal("[" * 1_000_000)
 
 
-@pytest.mark.parametrize(
-    "text", ["['" * 300_000, "'" + "\\'" * 500_000, "[" + "'a'," * 200_000 + "]", " " * 1_000_000]
-)
+@pytest.mark.parametrize("text", ["['" * 300_000, "'" + "\\'" * 500_000, "[" + "'a'," * 200_000 + "]", " " * 1_000_000])
 def test_time_is_linear_in_the_text(text: str) -> None:
     start = time.process_time()
     read_text_list("[" + text)
@@ -106,8 +95,6 @@ def test_time_is_linear_in_the_text(text: str) -> None:
     assert time.process_time() - start < 5.0
 
 
-@pytest.mark.parametrize(
-    "text", ["('a',)", "'a'", "{'a': 1}", "[1]", "['a', None]", "[['a']]", "nothing", ""]
-)
+@pytest.mark.parametrize("text", ["('a',)", "'a'", "{'a': 1}", "[1]", "['a', None]", "[['a']]", "nothing", ""])
 def test_a_text_list_is_a_list_of_texts_only(text: str) -> None:
     assert read_text_list(text) is None

@@ -52,9 +52,7 @@ def test_letters_within_the_options() -> None:
 def test_levels_are_the_whole_answer() -> None:
     levels = (-1, 0, 1, 2, 3)
     assert [read_level(text, levels) for text in ("-1", " 3.", "２", "\u22121")] == [-1, 3, 2, -1]
-    assert [read_level(text, levels) for text in ("4", "level 2", "2 3", "1.5", "--1", "", "9" * 400)] == [
-        None
-    ] * 7
+    assert [read_level(text, levels) for text in ("4", "level 2", "2 3", "1.5", "--1", "", "9" * 400)] == [None] * 7
 
 
 def test_cues_open_an_answer_with_either_colon() -> None:

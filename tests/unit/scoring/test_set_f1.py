@@ -20,9 +20,7 @@ def test_item_values_and_micro_f1_lie_in_0_to_1(pairs: list[tuple[list[str] | No
 
 
 @given(ITEMS, ITEMS)
-def test_one_item_is_the_harmonic_mean_of_precision_and_recall(
-    prediction: list[str], gold: list[str]
-) -> None:
+def test_one_item_is_the_harmonic_mean_of_precision_and_recall(prediction: list[str], gold: list[str]) -> None:
     score = SetF1().score([prediction], [gold])[0]
     mine, theirs = set(prediction) or {""}, set(gold) or {""}
     precision, recall = len(mine & theirs) / len(mine), len(mine & theirs) / len(theirs)

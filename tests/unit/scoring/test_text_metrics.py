@@ -33,9 +33,7 @@ SHORT = st.text(alphabet="abc 你", max_size=12)
 def test_bleu_and_chrf_are_those_of_sacrebleu(pair: tuple[str, str], language: str) -> None:
     hypothesis, reference = pair
     tokenizer = "zh" if language == "zh" else "13a"
-    bleu = sacrebleu.sentence_bleu(
-        hypothesis, [reference], use_effective_order=True, tokenize=tokenizer
-    ).score
+    bleu = sacrebleu.sentence_bleu(hypothesis, [reference], use_effective_order=True, tokenize=tokenizer).score
     chrf = sacrebleu.sentence_chrf(hypothesis, [reference]).score
     assert sentence_bleu(hypothesis, reference, language) == pytest.approx(bleu / 100)
     assert sentence_chrf(hypothesis, reference) == pytest.approx(chrf / 100)

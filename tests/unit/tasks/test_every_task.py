@@ -84,10 +84,7 @@ def test_prompts_are_short_for_a_model_trained_from_scratch(name: str, language:
 
 
 def test_prompts_open_with_a_cue_of_their_own() -> None:
-    openings = {
-        (name, language): re.split(r"[:：{，]", TASKS[name].templates[language])[0]
-        for name, language in CASES
-    }
+    openings = {(name, language): re.split(r"[:：{，]", TASKS[name].templates[language])[0] for name, language in CASES}
     assert len(set(openings.values())) == len(openings)
     for case, opening in openings.items():
         assert not any(other.startswith(opening) for key, other in openings.items() if key != case), opening

@@ -70,9 +70,7 @@ def test_bad_rows_are_refused_with_line_and_reason_and_counted(tmp_path: Path) -
     path = _write(tmp_path / "rows.jsonl", lines)
     result = read_rows(path, max_refused_share=0.7)
     assert [row.id for row in result.rows] == ["1", "5"]
-    assert [line.split(": ", 1)[0] for line in result.refused] == [
-        f"{path}:{number}" for number in (2, 3, 4, 5)
-    ]
+    assert [line.split(": ", 1)[0] for line in result.refused] == [f"{path}:{number}" for number in (2, 3, 4, 5)]
     assert "not JSON" in result.refused[0]
     assert "did you mean 'arithmetic'?" in result.refused[1]
     assert "answer is empty" in result.refused[2]

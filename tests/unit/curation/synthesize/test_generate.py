@@ -112,9 +112,7 @@ def test_neither_corpus_nor_general_rows_hold_a_held_out_text(written: Written) 
     shared = held_out & {part for text in known for part in {text, *sentences(text)}}
     assert not shared
     queries = {text for text in held_out if not re.search(r"[.!?。！？]", text) and len(text) > 3}
-    searched = {
-        piece.strip(" :：。.") for text in known for piece in re.split(r"search(?:ed)?|搜索?|[.,。，]", text)
-    }
+    searched = {piece.strip(" :：。.") for text in known for piece in re.split(r"search(?:ed)?|搜索?|[.,。，]", text)}
     shared = queries & searched
     assert not shared
 
@@ -187,9 +185,7 @@ def test_corpus_has_every_form_in_both_languages_and_no_prompt(written: Written)
 
 def test_a_split_with_more_rows_than_the_world_has_is_refused(tmp_path: Path) -> None:
     config = small(tasks=("query_intent",), rows={**SMALL["rows"], "validation": 40_000})
-    with pytest.raises(
-        InputError, match=r"'validation', 40000 asked: task 'query_intent' repeats itself in 'en'"
-    ):
+    with pytest.raises(InputError, match=r"'validation', 40000 asked: task 'query_intent' repeats itself in 'en'"):
         generate(config, tmp_path)
 
 

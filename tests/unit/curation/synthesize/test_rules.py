@@ -92,9 +92,7 @@ def relevance(row: Row) -> object:
 
 def retrieval(row: Row) -> object:
     (asked,) = items(row, "query")
-    (hit,) = [
-        i for i, note in enumerate(row.fields["notes"]) if asked in named(note, lexicon.ITEMS, row.language)
-    ]
+    (hit,) = [i for i, note in enumerate(row.fields["notes"]) if asked in named(note, lexicon.ITEMS, row.language)]
     return "ABC"[hit]
 
 

@@ -1,0 +1,170 @@
+"""Distributed checkpoints: whole or absent, and never loaded when a bit of them has changed."""
+
+from __future__ import annotations
+
+import errno
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from megatron_redone.checkpoint.distributed import (
+    LATEST,
+    MANIFEST,
+    has_checkpoint,
+    load_checkpoint,
+    read_state,
+    save_checkpoint,
+    verify_checkpoint,
+    write_checkpoint,
+)
+from megatron_redone.common.errors import CheckpointError, DiskFullError, RedoneError
+from megatron_redone.parallel.context import ParallelContext
+
+
+def sharded(value: Tensor) -> dict[str, Any]:
+    from megatron.core.dist_checkpointing import ShardedTensor
+
+    return {"weight": ShardedTensor.from_rank_offsets("weight", value)}
+
+
+def filled(value: float) -> dict[str, Any]:
+    return sharded(torch.full((3, 2), value))
+
+
+def loaded_value(root: Path, context: ParallelContext) -> float:
+    state, _ = load_checkpoint(root, lambda: filled(-1.0), context)
+    values = set(state["weight"].flatten().tolist())
+    assert len(values) == 1
+    return float(values.pop())
+
+
+def add_note(folder: Path) -> None:
+    (folder / "beside").mkdir()
+    (folder / "beside" / "note.txt").write_text("of a model")
+
+
+@pytest.fixture(scope="module")
+def written(parallel_context: ParallelContext, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """The files of a checkpoint by path; each test lays down its own copy."""
+    folder = tmp_path_factory.mktemp("written") / "checkpoint"
+    write_checkpoint(folder, filled(1.0), {"text": "é"}, parallel_context, add_note)
+    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+@pytest.fixture
+def checkpoint(written: dict[str, bytes], tmp_path: Path) -> Path:
+    folder = tmp_path / "checkpoint"
+    for name, content in written.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content)
+    return folder
+
+
+def test_state_and_extra_return(checkpoint: Path) -> None:
+    assert verify_checkpoint(checkpoint) == {"text": "é"}
+    assert read_state(checkpoint, filled(0.0))["weight"].tolist() == [[1.0, 1.0]] * 3
+
+
+def test_the_manifest_names_every_file(checkpoint: Path, written: dict[str, bytes]) -> None:
+    manifest = json.loads((checkpoint / MANIFEST).read_text())
+    assert manifest["files"].keys() == written.keys() - {MANIFEST}
+    assert {".metadata", "__0_0.distcp", "beside/note.txt"} <= manifest["files"].keys()
+
+
+def test_a_changed_bit_in_any_file_is_found(checkpoint: Path, written: dict[str, bytes]) -> None:
+    for name in sorted(written.keys() - {MANIFEST}):
+        content = bytearray(written[name])
+        content[len(content) // 2] ^= 1
+        (checkpoint / name).write_bytes(content)
+        with pytest.raises(CheckpointError, match=f"{name}: the checksum differs"):
+            verify_checkpoint(checkpoint)
+        (checkpoint / name).write_bytes(written[name])
+    verify_checkpoint(checkpoint)
+
+
+def test_a_missing_file_is_found(checkpoint: Path) -> None:
+    (checkpoint / "__0_0.distcp").unlink()
+    with pytest.raises(CheckpointError, match=r"__0_0.distcp: missing"):
+        verify_checkpoint(checkpoint)
+
+
+@pytest.mark.parametrize(
+    ("manifest", "said"),
+    [
+        (None, "no checkpoint.json"),
+        ("{", "not JSON"),
+        ("[]", "expected a JSON object"),
+        ('{"format_version": 99}', "format version 99, this library reads 1"),
+    ],
+)
+def test_a_folder_without_a_good_manifest_is_refused(tmp_path: Path, manifest: str | None, said: str) -> None:
+    if manifest is not None:
+        (tmp_path / MANIFEST).write_text(manifest)
+    with pytest.raises(CheckpointError, match=said):
+        verify_checkpoint(tmp_path)
+
+
+def test_the_newest_step_alone_is_kept(parallel_context: ParallelContext, tmp_path: Path) -> None:
+    assert not has_checkpoint(tmp_path)
+    for step in (1, 2):
+        save_checkpoint(tmp_path, step, filled(float(step)), {"step": step}, parallel_context)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [LATEST, "step-000002"]
+    assert has_checkpoint(tmp_path) and loaded_value(tmp_path, parallel_context) == 2.0
+
+
+def test_a_step_can_be_written_again(parallel_context: ParallelContext, tmp_path: Path) -> None:
+    for value in (1.0, 5.0):
+        save_checkpoint(tmp_path, 1, filled(value), {}, parallel_context)
+    assert loaded_value(tmp_path, parallel_context) == 5.0
+
+
+def failing_ranks(message: str) -> BaseException:
+    from torch.distributed.checkpoint.api import CheckpointException
+
+    return CheckpointException("write", {0: (RuntimeError(message), None)})  # type: ignore[dict-item]
+
+
+@pytest.mark.parametrize(
+    ("failure", "error", "said"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), DiskFullError, "the disk is full"),
+        (failing_ranks("Worker failure: [Errno 28] No space left on device"), DiskFullError, "the disk is full"),
+        (failing_ranks("Worker failure: unexpected pos 64 vs 0"), DiskFullError, "the disk is full"),
+        (failing_ranks("Worker failure: it rains"), RedoneError, "rank 0: Worker failure: it rains"),
+        (KeyboardInterrupt("now"), KeyboardInterrupt, "now"),
+    ],
+)
+def test_a_failed_write_leaves_the_older_checkpoint(
+    parallel_context: ParallelContext,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    failure: BaseException,
+    error: type[BaseException],
+    said: str,
+) -> None:
+    from megatron.core import dist_checkpointing
+
+    def fail(state: object, folder: str, **_: object) -> None:
+        (Path(folder) / "part").write_text("half")
+        raise failure
+
+    save_checkpoint(tmp_path, 1, filled(1.0), {}, parallel_context)
+    with monkeypatch.context() as patched:
+        patched.setattr(dist_checkpointing, "save", fail)
+        with pytest.raises(error, match=said):
+            save_checkpoint(tmp_path, 2, filled(2.0), {}, parallel_context)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [LATEST, "step-000001"]
+    assert loaded_value(tmp_path, parallel_context) == 1.0
+
+
+def test_a_failure_beside_the_weights_leaves_nothing(parallel_context: ParallelContext, tmp_path: Path) -> None:
+    def fail(folder: Path) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(DiskFullError):
+        write_checkpoint(tmp_path / "new", filled(1.0), {}, parallel_context, fail)
+    assert list(tmp_path.iterdir()) == []

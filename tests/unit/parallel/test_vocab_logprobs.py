@@ -1,0 +1,35 @@
+"""Log-probabilities and entropy of one rank equal torch's, with their gradients."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from megatron_redone.parallel.vocab_logprobs import vocab_parallel_entropy, vocab_parallel_logprobs
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.7, 2.0])
+def test_equals_log_softmax_with_gradient(temperature: float) -> None:
+    ours = torch.randn(9, 31, dtype=torch.float64, requires_grad=True)
+    theirs = ours.detach().clone().requires_grad_()
+    labels, upstream = torch.randint(0, 31, (9,)), torch.randn(9, dtype=torch.float64)
+    logprobs = vocab_parallel_logprobs(ours, labels, temperature=temperature)
+    expected = (theirs / temperature).log_softmax(-1).gather(-1, labels[:, None]).squeeze(-1)
+    torch.testing.assert_close(logprobs, expected)
+    logprobs.backward(upstream)
+    expected.backward(upstream)
+    torch.testing.assert_close(ours.grad, theirs.grad)
+
+
+def test_entropy_equals_the_definition_and_ignores_masked_rows() -> None:
+    logits = torch.randn(5, 12)
+    expected = torch.distributions.Categorical(logits=logits).entropy()
+    torch.testing.assert_close(vocab_parallel_entropy(logits), expected)
+    masked = torch.cat([logits, torch.full((5, 3), -1e30)], dim=1)
+    torch.testing.assert_close(vocab_parallel_entropy(masked), expected)
+
+
+def test_no_labels_give_no_logprobs() -> None:
+    logits = torch.randn(0, 7, requires_grad=True)
+    vocab_parallel_logprobs(logits, torch.zeros(0, dtype=torch.int64)).sum().backward()
+    assert logits.grad is not None and logits.grad.shape == (0, 7)
