@@ -114,7 +114,8 @@ def _save_state(temporary: Path, folder: Path, state: ShardedState, context: Par
             strategy = TorchDistSaveShardedStrategy("torch_dist", 1, thread_count=1)
             dist_checkpointing.save(state, str(temporary), sharded_strategy=strategy)
     except CheckpointException as error:  # raised on every rank alike, with its cause on rank 0 only
-        raise context.on_main(lambda: _reported(error.failures, folder)) from error
+        failures = error.failures
+        raise context.on_main(lambda: _reported(failures, folder)) from error
 
 
 def _reported(failures: Mapping[int, tuple[BaseException, Any]], folder: Path) -> RedoneError:

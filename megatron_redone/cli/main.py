@@ -10,8 +10,13 @@ from megatron_redone.common.logging import CONSOLE, configure_logging
 from megatron_redone.launch.threads import device_kind, process_settings, reexec_with
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs a command and returns its exit code: 0 done, 1 a check failed, 2 bad input, 130 interrupted."""
+def main(arguments: Sequence[str] | None = None, program: str = "redone") -> int:
+    """Runs a command and returns its exit code: 0 done, 1 a check failed, 2 bad input, 130 interrupted.
+
+    Args:
+        arguments: those of the command line by default.
+        program: what the usage text calls the command.
+    """
     import os
 
     reexec_with(process_settings(device_kind(os.environ)))
@@ -19,14 +24,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     configure_logging()
     try:
-        app(args=list(arguments) if arguments is not None else None, standalone_mode=False)
+        app(args=list(arguments) if arguments is not None else None, prog_name=program)
     except RedoneError as error:
         CONSOLE.print(f"[bold red]{type(error).__name__}[/]: ", end="")
-        CONSOLE.print(str(error), markup=False, highlight=False)
+        CONSOLE.print(str(error), markup=False, highlight=False, soft_wrap=True)
         return error.exit_code
-    except KeyboardInterrupt:
-        CONSOLE.print("stopped at once; the same command goes on from the last checkpoint")
-        return 130
+    except SystemExit as end:  # how typer ends every command: its own usage errors, Ctrl-C and `typer.Exit` among them
+        code = end.code if isinstance(end.code, int) else int(end.code is not None)
+        if code == 130:
+            CONSOLE.print("stopped at once; the same command goes on from the last checkpoint")
+        return code
     return 0
 
 

@@ -92,9 +92,7 @@ def open_model(folder: Path) -> HuggingFaceModel:
     )
 
 
-def _checked_dtypes(
-    tensors: SafetensorsFolder, shapes: Mapping[str, tuple[int, ...]], source: str
-) -> dict[str, str]:
+def _checked_dtypes(tensors: SafetensorsFolder, shapes: Mapping[str, tuple[int, ...]], source: str) -> dict[str, str]:
     """The data type of every tensor of the model."""
     problems, dtypes = [], {}
     for name, expected in shapes.items():

@@ -26,7 +26,8 @@ from megatron_redone.parallel.context import ParallelContext
 def to_hf(megatron: Path, out: Path, context: ParallelContext) -> ModelShape:
     """Writes config, tokenizer and every tensor, in its original data type, as folder `out`; whole or not at all.
 
-    A collective; one process reads a checkpoint that was cut for any layout.
+    A collective; one process reads a checkpoint that was cut for any layout. The format of torch_dist holds pickles:
+    its checksums find damage, not malice, so convert only checkpoints of people you trust.
 
     Returns the shape of the model.
 
@@ -57,9 +58,7 @@ def to_hf(megatron: Path, out: Path, context: ParallelContext) -> ModelShape:
     return shape
 
 
-def _in_original_form(
-    stream: Iterator[tuple[str, Tensor]], record: dict[str, Any]
-) -> Iterator[tuple[str, Tensor]]:
+def _in_original_form(stream: Iterator[tuple[str, Tensor]], record: dict[str, Any]) -> Iterator[tuple[str, Tensor]]:
     """Tensors in the data types they came in, and the second copy of a tied embedding if there was one."""
     for name, tensor in stream:
         original = tensor.to(DTYPES[record["other_dtypes"].get(name, record["dtype"])])

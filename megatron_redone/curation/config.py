@@ -1,13 +1,56 @@
-"""Settings of diagnosis, the targeted set and the refinement set. Imports no torch."""
+"""Settings of benchmark rows, diagnosis, the targeted set and the refinement set. Imports no torch."""
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterator
 
 from pydantic import Field
 
 from megatron_redone.config.base import StrictModel
 from megatron_redone.generation.config import GenerationConfig
+
+SNS_BENCH_FILES = (
+    "Note-Gender",
+    "Note-Taxonomy-single",
+    "Note-Taxonomy-multiple",
+    "Note-Hashtag-single",
+    "Note-Hashtag-multiple",
+    "Note-QueryCorr-explain",
+    "Note-QueryCorr-topic",
+    "Note-NER",
+    "Note-CHLW",
+)
+"""Files of SNS-Bench that rows can be made of: those with short answers."""
+
+
+class SNSBenchRowsConfig(StrictModel):
+    """Which rows to make of which SNS-Bench files."""
+
+    tasks: tuple[str, ...] = Field(min_length=1)
+    """Names of files without .json, for example Note-Gender."""
+    shares: tuple[float, float, float] = (0.5, 0.2, 0.3)
+    """Shares of train, diagnosis and test in the texts; they add up to 1."""
+    max_rows_per_task: tuple[int | None, int | None, int | None] = (None, None, None)
+    """At most so many rows of each task in train, diagnosis and test; null sets no limit."""
+    max_prompt_words: int = Field(220, ge=1)
+    """Longer prompts are left out and counted."""
+    general_rows: int = Field(0, ge=0)
+    """Small sums, as rows of general ability."""
+
+    def rule_violations(self) -> Iterator[str]:
+        """Known files, each once; shares of a whole; limits that leave something."""
+        for name in self.tasks:
+            if name not in SNS_BENCH_FILES:
+                near = difflib.get_close_matches(name, SNS_BENCH_FILES, n=1)
+                hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(SNS_BENCH_FILES)}"
+                yield f"tasks names {name!r}, which is no file that rows can be made of; {hint}"
+        if len(set(self.tasks)) < len(self.tasks):
+            yield f"tasks={list(self.tasks)} has repeats; each file once"
+        if min(self.shares) <= 0 or abs(sum(self.shares) - 1) > 1e-6:
+            yield f"shares={list(self.shares)} must be above 0 and add up to 1"
+        if any(limit is not None and limit < 1 for limit in self.max_rows_per_task):
+            yield f"max_rows_per_task={list(self.max_rows_per_task)} has a limit below 1; null sets none"
 
 
 class SFTSetConfig(StrictModel):

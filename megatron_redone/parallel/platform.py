@@ -67,6 +67,29 @@ def install_cpu_platform() -> None:
     with warnings.catch_warnings():  # Megatron-core warns of each optional package that it does not find
         warnings.simplefilter("ignore")
         _substitute_in_megatron()
+    _choose_matmul_kernels()
+
+
+MAX_FP32_ERROR = 5e-6
+"""Largest error of an fp32 product of random matrices, relative to its largest entry, that rounding explains."""
+
+
+def _choose_matmul_kernels() -> None:
+    """Lets torch use oneDNN's fp32 kernels where they keep fp32's precision; else MKL's stay.
+
+    MKL runs at half speed on processors of other makers. The setting that brings oneDNN in also allows it to
+    compute in bf16, which it does where that is faster (processors with AMX). So its precision is measured, and the
+    setting taken back unless it is that of fp32.
+    """
+    generator = torch.Generator().manual_seed(0)
+    torch.set_float32_matmul_precision("medium")
+    for rows, inner, columns in ((256, 256, 256), (64, 1024, 512), (1024, 64, 96)):
+        left = torch.randn(rows, inner, generator=generator)
+        right = torch.randn(inner, columns, generator=generator)
+        exact = left.double() @ right.double()
+        if float(((left @ right) - exact).abs().max() / exact.abs().max()) > MAX_FP32_ERROR:
+            torch.set_float32_matmul_precision("highest")
+            return
 
 
 def _substitute_device_and_streams() -> None:

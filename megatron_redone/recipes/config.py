@@ -17,6 +17,7 @@ from megatron_redone.curation.config import (
     DiagnosisConfig,
     RefinementSetConfig,
     SFTSetConfig,
+    SNSBenchRowsConfig,
     TargetSetConfig,
 )
 from megatron_redone.curation.synthesize.config import SynthesizeConfig
@@ -74,18 +75,12 @@ class SynthesizeStage(SynthesizeConfig, StageConfig):
     kind: Literal["synthesize"]
 
 
-class SNSBenchRowsStage(StageConfig):
+class SNSBenchRowsStage(SNSBenchRowsConfig, StageConfig):
     """Rows of SNS-Bench files, split by hash (a model trained on them is not comparable with published figures)."""
 
     kind: Literal["sns_bench_rows"]
-    data: Path
-    """Folder of the benchmark's JSON files."""
-    tasks: tuple[str, ...] = Field(min_length=1)
-    """Files without .json, for example Note-Gender."""
-    shares: tuple[float, float, float] = (0.5, 0.2, 0.3)
-    """Shares of train, diagnosis and test."""
-    max_prompt_words: int = Field(220, ge=1)
-    """Longer rows are left out and counted."""
+    data: Artefact
+    """Folder of the benchmark's JSON files: a path with a slash in it."""
 
 
 class TokenizerStage(StageConfig):

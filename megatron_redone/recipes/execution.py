@@ -26,6 +26,7 @@ from megatron_redone.training.run import TrainingRun
 
 T = TypeVar("T", bound=StageConfig)
 MODEL = "model"
+GENERAL = "general.jsonl"
 
 
 @dataclass
@@ -57,6 +58,10 @@ class Execution:
         self.refused += read.refused
         self.counts[f"rows_refused/{file}"] = len(read.refused)
         return list(read.rows)
+
+    def general_rows(self, name: str) -> list[Row]:
+        """Rows of general ability in an input's folder; none where the data has no such file."""
+        return self.rows(name, GENERAL) if (self.input_path(name) / GENERAL).is_file() else []
 
     def model_folder(self, name: str = "model") -> Path:
         """The model of an input: a stage's, or a folder made elsewhere."""

@@ -19,6 +19,7 @@ from megatron_redone.curation.conversations import (
 )
 from megatron_redone.curation.diagnose import diagnose
 from megatron_redone.curation.refine import measure_difficulty, refinement_rows
+from megatron_redone.curation.sns_bench_rows import sns_bench_rows
 from megatron_redone.curation.soft_labels import soft_labels
 from megatron_redone.curation.synthesize.config import SynthesizeConfig
 from megatron_redone.curation.synthesize.generate import generate
@@ -54,6 +55,17 @@ def run_synthesize(execution: Execution) -> None:
     for split, by_task in counts["rows"].items():
         execution.counts[f"rows/{split}"] = sum(sum(languages.values()) for languages in by_task.values())
     execution.counts["rows/general"] = sum(counts["general"].values())
+
+
+def run_sns_bench_rows(execution: Execution) -> None:
+    """Rows of the benchmark's files, and sums as general rows if any are asked for."""
+    config = execution.config(kinds.SNSBenchRowsStage)
+    found = sns_bench_rows(config, execution.input_path("data"), execution.max_refused_share, execution.seed)
+    for split, rows in found.rows.items():
+        if rows:
+            write_rows(execution.work / f"{split}.jsonl", rows)
+    execution.counts.update(found.counts)
+    execution.refused += found.refused
 
 
 def run_tokenizer(execution: Execution) -> None:
@@ -105,7 +117,7 @@ def run_sft_set(execution: Execution) -> None:
     """Gold conversations."""
     config = execution.config(kinds.SFTSetStage)
     conversations = sft_set(
-        config, execution.rows("data", "train.jsonl"), execution.rows("data", "general.jsonl"), execution.seed
+        config, execution.rows("data", "train.jsonl"), execution.general_rows("data"), execution.seed
     )
     _write_conversations(execution, conversations)
 
@@ -144,7 +156,7 @@ def _with_matching_steps(execution: Execution, config: kinds.SFTStage) -> kinds.
 def run_rl_set(execution: Execution) -> None:
     """Task rows and general rows for exploration."""
     config = execution.config(kinds.RLSetStage)
-    general = balanced(execution.rows("data", "general.jsonl"), None, execution.seed)[: config.general_rows]
+    general = balanced(execution.general_rows("data"), None, execution.seed)[: config.general_rows]
     rows = [*execution.rows("data", "train.jsonl"), *general]
     _write_rows(execution, rows)
 
@@ -188,7 +200,7 @@ def run_target_set(execution: Execution) -> None:
     generator = execution.generator(engine, config.soft_labels.generation)
     general, counts = soft_labels(
         config.soft_labels,
-        execution.rows("data", "general.jsonl"),
+        execution.general_rows("data"),
         wanted,
         generator,
         template,
@@ -202,7 +214,7 @@ def run_target_set(execution: Execution) -> None:
 def run_refinement_set(execution: Execution) -> None:
     """Training rows by difficulty."""
     config = execution.config(kinds.RefinementSetStage)
-    rows = [*execution.rows("data", "train.jsonl"), *execution.rows("data", "general.jsonl")]
+    rows = [*execution.rows("data", "train.jsonl"), *execution.general_rows("data")]
     if config.num_candidates is not None:
         per_task = -(-config.num_candidates // len({row.task for row in rows}))
         rows = balanced(rows, per_task, execution.seed)
@@ -230,6 +242,7 @@ def run_baselines(execution: Execution) -> None:
 
 EXECUTORS: dict[str, Executor] = {
     "synthesize": run_synthesize,
+    "sns_bench_rows": run_sns_bench_rows,
     "tokenizer": run_tokenizer,
     "tokenize": run_tokenize,
     "pretrain": run_pretrain,

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
+from megatron_redone.checkpoint import hf_folder
 from megatron_redone.checkpoint.hf_folder import INDEX_NAME, SafetensorsFolder, TensorHeader, write_safetensors
 from megatron_redone.common.errors import CheckpointError
 
@@ -105,3 +108,13 @@ def test_an_index_that_places_a_tensor_wrongly_is_told(tmp_path: Path) -> None:
     (tmp_path / INDEX_NAME).write_text(json.dumps({"weight_map": {"a": "one.safetensors", "z": "one.safetensors"}}))
     with pytest.raises(CheckpointError, match=r"one.safetensors: lacks z"):
         SafetensorsFolder(tmp_path)
+
+
+def test_a_full_disk_is_the_error_of_the_system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fill_disk(*_: object, **__: object) -> None:
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr(hf_folder, "save_file", fill_disk)
+    with pytest.raises(OSError, match="No space left") as raised:
+        write_safetensors(tmp_path, TENSORS.items())
+    assert raised.value.errno == errno.ENOSPC

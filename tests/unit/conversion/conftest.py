@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -27,9 +28,9 @@ def small(preset: str, **changes: object) -> ModelShape:
 
 @pytest.fixture
 def hub_folder(tmp_path: Path) -> Callable[..., Path]:
-    """Writes a model folder with all that stands beside the weights, and its weights in several forms."""
+    """Writes a model folder with all that stands beside the weights."""
 
-    def write(shape: ModelShape, dtype: str = "float32") -> Path:
+    def write(shape: ModelShape, dtype: Literal["float32", "bfloat16"] = "float32") -> Path:
         folder = tmp_path / "hub"
         write_tiny_checkpoint(shape, folder, seed=5, dtype=dtype)
         for name, text in COMPANION_TEXTS.items():

@@ -73,9 +73,7 @@ def test_tensors_must_be_those_of_the_config(
         ({"rope_scaling": {"rope_type": "yarn", "factor": 4}}, "rope_scaling=.* is not supported"),
     ],
 )
-def test_a_config_we_cannot_represent_is_refused(
-    hub_folder: HubFolder, changes: dict[str, object], said: str
-) -> None:
+def test_a_config_we_cannot_represent_is_refused(hub_folder: HubFolder, changes: dict[str, object], said: str) -> None:
     folder = hub_folder(small("llama-tiny"))
     config = json.loads((folder / "config.json").read_text()) | changes
     (folder / "config.json").write_text(json.dumps(config))

@@ -37,11 +37,11 @@ VARIANTS = {
 }
 
 
-def reference_model(shape: ModelShape) -> torch.nn.Module:
+def reference_model(shape: ModelShape) -> transformers.PreTrainedModel:
     """transformers' model with weights wide enough that every part of it shows in the logits."""
     config = shape_to_hf(shape, "float32")
     architecture = getattr(transformers, config["architectures"][0])
-    model: torch.nn.Module = architecture(transformers.AutoConfig.for_model(**config)).eval()
+    model: transformers.PreTrainedModel = architecture(transformers.AutoConfig.for_model(**config)).eval()
     generator = torch.Generator().manual_seed(1)
     for name, parameter in model.named_parameters():
         around = 1.0 if "norm" in name else 0.0
