@@ -32,7 +32,7 @@ def main(arguments: Sequence[str] | None = None, program: str = "redone") -> int
     except SystemExit as end:  # how typer ends every command: its own usage errors, Ctrl-C and `typer.Exit` among them
         code = end.code if isinstance(end.code, int) else int(end.code is not None)
         if code == 130:
-            CONSOLE.print("stopped at once; the same command goes on from the last checkpoint")
+            CONSOLE.print("stopped; the same command goes on from the last checkpoint")
         return code
     return 0
 

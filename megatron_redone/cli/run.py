@@ -29,9 +29,9 @@ def run_recipe(
     recipe = load_recipe(path, overrides)
     place = from_environ(os.environ)
     world_size = place.world_size if place.world_size > 1 else nproc
-    from megatron_redone.recipes.plan import layout_problems, print_plan
+    from megatron_redone.recipes.plan import input_problems, layout_problems, print_plan
 
-    problems = layout_problems(recipe, world_size)
+    problems = [*input_problems(recipe), *layout_problems(recipe, world_size)]
     for name in (from_stage, only_stage):
         if name is not None and name not in recipe.stages:
             problems.append(f"{name!r} is no stage; stages: {', '.join(recipe.stages)}")

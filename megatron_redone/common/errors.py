@@ -34,6 +34,10 @@ class ConfigError(InputError):
         head = "1 problem" if len(self.problems) == 1 else f"{len(self.problems)} problems"
         super().__init__(f"{head} in the configuration:\n" + "\n".join(f"  - {p}" for p in self.problems))
 
+    def __reduce__(self) -> tuple[type[ConfigError], tuple[list[str]]]:
+        """Pickled by its problems: it passes from worker processes and between ranks."""
+        return type(self), (self.problems,)
+
 
 class DataError(InputError):
     """A data file or one of its rows cannot be used."""

@@ -119,15 +119,15 @@ def sha256_file(path: Path) -> str:
 def sha256_path(path: Path) -> str:
     """SHA-256 of a file, or of a folder: names and contents of its files in sorted order.
 
-    Files that record only times or progress (`manifest.json`, `*.log`, TensorBoard events) do not count,
-    so that two runs with equal results have equal hashes.
+    Files that record only times or progress (`manifest.json`, `timing.jsonl`, `*.log`, TensorBoard events) do not
+    count, so that two runs with equal results have equal hashes.
     """
     if path.is_file():
         return sha256_file(path)
     digest = hashlib.sha256()
     for file in sorted(p for p in path.rglob("*") if p.is_file()):
         name = file.relative_to(path).as_posix()
-        if file.name == "manifest.json" or file.suffix == ".log" or "tfevents" in file.name:
+        if file.name in ("manifest.json", "timing.jsonl") or file.suffix == ".log" or "tfevents" in file.name:
             continue
         digest.update(f"{name}\0{sha256_file(file)}\n".encode())
     return digest.hexdigest()

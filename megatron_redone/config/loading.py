@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from megatron_redone.common.errors import ConfigError
+from megatron_redone.config.field_defaults import with_field_defaults
 from megatron_redone.config.problems import explain
 from megatron_redone.config.yaml_document import Section, read_document, write_document
 
@@ -122,7 +123,8 @@ def merge_sections(defaults: Mapping[str, Any], own: Mapping[str, Any]) -> dict[
 def validate(model_class: type[Model], data: Mapping[str, Any], source: str) -> Model:
     """The configuration that `data` describes.
 
-    Types are strict, as in JSON: a quoted number is no number, 1 no boolean, 2.0 no integer.
+    Types are strict, as in JSON: a quoted number is no number, 1 no boolean, 2.0 no integer. A section that is given
+    in part keeps the rest of its field's default (see `field_defaults.py`).
 
     Args:
         model_class: usually a StrictModel.
@@ -132,6 +134,7 @@ def validate(model_class: type[Model], data: Mapping[str, Any], source: str) -> 
     Raises:
         ConfigError: all problems at once, each with place, dotted path, value, rule and remedy.
     """
+    data = with_field_defaults(model_class, data)
     try:
         return model_class.model_validate_json(json.dumps(data), strict=True)
     except ValidationError as error:

@@ -81,7 +81,7 @@ def _find_place(model_class: type[BaseModel], data: Any, error: ErrorDetails, so
     path: list[str | int] = []
     origin, value, in_union = source, data, False
     for part in error["loc"]:
-        annotation, members = _unwrap(annotation)
+        annotation, members = unwrap(annotation)
         if len(members) > 1:
             annotation, in_union = _member_called(members, str(part)), True
             continue
@@ -101,20 +101,20 @@ def _find_place(model_class: type[BaseModel], data: Any, error: ErrorDetails, so
     return _Place(tuple(path), origin, value, field, known_keys, in_union)
 
 
-def _unwrap(annotation: Any) -> tuple[Any, tuple[Any, ...]]:
+def unwrap(annotation: Any) -> tuple[Any, tuple[Any, ...]]:
     """The annotation without Annotated and without None, and the types it allows."""
     while get_origin(annotation) is Annotated:
         annotation = get_args(annotation)[0]
     if get_origin(annotation) not in (Union, types.UnionType):
         return annotation, (annotation,)
     members = tuple(member for member in get_args(annotation) if member is not type(None))
-    return _unwrap(members[0]) if len(members) == 1 else (annotation, members)
+    return unwrap(members[0]) if len(members) == 1 else (annotation, members)
 
 
 def _member_called(members: tuple[Any, ...], tag: str) -> Any:
     """The member of a union that pydantic calls `tag` (a discriminator's value, a class name), or None."""
     for member in members:
-        bare, _ = _unwrap(member)
+        bare, _ = unwrap(member)
         if not (isinstance(bare, type) and issubclass(bare, BaseModel)):
             continue
         literals = [get_args(f.annotation) for f in bare.model_fields.values() if get_origin(f.annotation) is Literal]

@@ -68,10 +68,15 @@ class DiagnosisConfig(StrictModel):
     threshold: float = Field(60.0, ge=0, le=100)
     """A task is weak when the upper end of the 95% interval of its score is below this."""
     min_tasks: int = Field(1, ge=1)
-    """The lowest so many tasks are taken even if none is below the threshold."""
+    """So many tasks are weak even if fewer are below the threshold: the lowest of the others join."""
     max_tasks: int | None = Field(None, ge=1)
     """At most so many, the lowest first."""
     generation: GenerationConfig = GenerationConfig(temperature=0.0)
+
+    def rule_violations(self) -> Iterator[str]:
+        """The bounds leave a number of tasks."""
+        if self.max_tasks is not None and self.max_tasks < self.min_tasks:
+            yield f"max_tasks={self.max_tasks} is less than min_tasks={self.min_tasks}; raise it or lower min_tasks"
 
 
 class SoftLabelConfig(StrictModel):
@@ -92,7 +97,18 @@ class TargetSetConfig(StrictModel):
     """SNS rows; fewer when the bucket has fewer."""
     general_share: float = Field(100_000 / 1_800_000, ge=0, lt=1)
     """Share of general rows in the whole set (RedOne 2.0: 100K of 1.8M)."""
+    healthy_share: float = Field(0.0, ge=0, lt=1)
+    """Share, in the whole set, of rows of tasks outside the bucket, soft-labelled like the general rows. Ours, for
+    models so small that they forget a task within one stage; the paper relies on the general rows."""
     soft_labels: SoftLabelConfig = SoftLabelConfig()
+
+    def rule_violations(self) -> Iterator[str]:
+        """Something is left for the bucket."""
+        if self.general_share + self.healthy_share >= 1:
+            yield (
+                f"general_share={self.general_share:g} + healthy_share={self.healthy_share:g} leaves nothing for the "
+                "weak tasks; their sum must be below 1"
+            )
 
 
 class RefinementSetConfig(StrictModel):

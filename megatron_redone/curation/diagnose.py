@@ -19,7 +19,8 @@ def diagnose(
     """
     ordered = sorted(scores, key=lambda score: (score.score, score.task))
     below = [score for score in ordered if score.interval[1] < config.threshold]
-    weak = (below if len(below) >= config.min_tasks else ordered[: config.min_tasks])[: config.max_tasks]
+    others = [score for score in ordered if score not in below]
+    weak = [*below, *others[: max(0, config.min_tasks - len(below))]][: config.max_tasks]
     names = {score.task for score in weak}
     tasks = [
         DiagnosedTask(
@@ -34,7 +35,7 @@ def diagnose(
         for score in ordered
     ]
     rule = f"weak: the upper end of the 95% interval is below {config.threshold:g}"
-    rule += f", or one of the {config.min_tasks} lowest" if len(below) < config.min_tasks else ""
+    rule += f", or among the lowest others, to make {config.min_tasks}" if len(below) < config.min_tasks else ""
     rule += f"; at most {config.max_tasks} tasks" if config.max_tasks is not None else ""
     return DiagnosisResult(
         model=model,
@@ -51,7 +52,7 @@ def _reason(score: TaskScore, config: DiagnosisConfig, weak: bool, below: bool) 
     if weak and below:
         return f"{place}: all of it below {config.threshold:g}"
     if weak:
-        return f"{place}: among the lowest {config.min_tasks}"
+        return f"{place}: among the lowest of those that reach {config.threshold:g}, to make {config.min_tasks}"
     if below:
         return f"{place}: below {config.threshold:g}, but {config.max_tasks} lower tasks fill the bucket"
     return f"{place}: reaches {config.threshold:g}"

@@ -10,6 +10,7 @@ from megatron_redone.common.seeding import derive_seed
 from megatron_redone.curation.config import RefinementSetConfig
 from megatron_redone.data.chat_template import ChatTemplate
 from megatron_redone.generation.base import GenerationEngine, SamplingParams
+from megatron_redone.generation.prompts import fit_prompt
 from megatron_redone.tasks.base import Row
 from megatron_redone.tasks.catalogue import get_task
 
@@ -36,17 +37,19 @@ def measure_difficulty(
     template: ChatTemplate,
     seed: int,
 ) -> list[MeasuredRow]:
-    """Mean score of `num_samples` responses to each row."""
-    prompts = [template.prompt_ids(get_task(row.task).render(row)) for row in rows]
+    """Mean score of `num_samples` responses to each row; rows whose prompt is over the limit (`drop`) are left out."""
+    whole = [template.prompt_ids(get_task(row.task).render(row)) for row in rows]
+    prompts = {i: fitted for i, prompt in enumerate(whole) if (fitted := fit_prompt(prompt, config.generation))}
     params = SamplingParams.of(
         config.generation,
         template.stop_ids,
         num_samples=config.num_samples,
         seed=derive_seed(seed, "difficulty"),
     )
-    completions = generator.generate(prompts, params, [row.id for row in rows])
+    completions = generator.generate(list(prompts.values()), params, [rows[i].id for i in prompts])
     measured = []
-    for row, samples in zip(rows, completions, strict=True):
+    for index, samples in zip(prompts, completions, strict=True):
+        row = rows[index]
         texts = [template.tokenizer.decode(sample.token_ids) for sample in samples]
         scores = get_task(row.task).score(texts, [row] * len(texts))
         measured.append(MeasuredRow(row, fmean(score.value for score in scores)))

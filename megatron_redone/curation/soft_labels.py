@@ -17,6 +17,7 @@ from megatron_redone.curation.conversations import TrainingConversation
 from megatron_redone.data.chat_template import ChatTemplate
 from megatron_redone.data.conversation import Message
 from megatron_redone.generation.base import Completion, GenerationEngine, SamplingParams
+from megatron_redone.generation.prompts import fit_prompt
 from megatron_redone.tasks.base import Row
 from megatron_redone.tasks.catalogue import get_task
 
@@ -31,22 +32,25 @@ def soft_labels(
 ) -> tuple[list[TrainingConversation], dict[str, int]]:
     """Up to `wanted` rows with their best candidate as the answer, and counts of what was rejected.
 
-    Rows are tried in an order drawn from the seed; a row whose best candidate is below the floor is left out.
+    Of rows in an order drawn from the seed twice as many as wanted are tried. A row whose best candidate is below the
+    floor, or whose prompt is over the limit (`drop`), is left out.
     """
     order = sorted(rows, key=lambda row: derive_seed(seed, "soft label", row.id))[: 2 * wanted]
-    prompts = [template.prompt_ids(get_task(row.task).render(row)) for row in order]
+    whole = [template.prompt_ids(get_task(row.task).render(row)) for row in order]
+    prompts = {i: fitted for i, prompt in enumerate(whole) if (fitted := fit_prompt(prompt, config.generation))}
     params = SamplingParams.of(
         config.generation,
         template.stop_ids,
         num_samples=config.num_candidates,
         seed=derive_seed(seed, "candidates"),
     )
-    candidates = generator.generate(prompts, params, [row.id for row in order])
+    candidates = generator.generate(list(prompts.values()), params, [order[i].id for i in prompts])
     kept: list[TrainingConversation] = []
     below_floor = tried = 0
-    for row, samples in zip(order, candidates, strict=True):
+    for index, samples in zip(prompts, candidates, strict=True):
         if len(kept) == wanted:
             break
+        row = order[index]
         tried += 1
         quality, best = max(((_quality(row, sample, template, config), -place) for place, sample in enumerate(samples)))
         if quality < config.floor:
@@ -57,7 +61,8 @@ def soft_labels(
         messages = [*get_task(row.task).render(row), answer]
         origin = f"best of {config.num_candidates}, quality {quality:.3f}"
         kept.append(TrainingConversation(row.id, row.task, messages, origin))
-    return kept, {"tried": tried, "kept": len(kept), "below_floor": below_floor}
+    over_long = len(whole) - len(prompts)
+    return kept, {"tried": tried, "kept": len(kept), "below_floor": below_floor, "over_long_prompts": over_long}
 
 
 def _quality(row: Row, sample: Completion, template: ChatTemplate, config: SoftLabelConfig) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 from megatron_redone.common.errors import DataError
@@ -22,8 +23,8 @@ def weak_rows(rows: Sequence[Row], weak_bucket: Sequence[str], num_rows: int, se
     queues: dict[str, dict[str, list[Row]]] = {}
     for name in sorted(set(weak_bucket)):
         members = [row for row in rows if row.task == name]
-        if members:
-            members.sort(key=lambda row: -(rng(seed, "target", row.id).random() ** (1.0 / row.weight)))
+        if members:  # the next one stands last
+            members.sort(key=lambda row: rng(seed, "target", row.id).random() ** (1.0 / row.weight))
             queues.setdefault(get_task(name).capability, {})[name] = members
     if not queues:
         raise DataError(
@@ -31,11 +32,13 @@ def weak_rows(rows: Sequence[Row], weak_bucket: Sequence[str], num_rows: int, se
             "rows of every diagnosed task"
         )
     chosen: list[Row] = []
+    taken: Counter[str] = Counter()
     while queues and len(chosen) < num_rows:
         for capability in list(queues):
             tasks = queues[capability]
-            name = min(tasks, key=lambda task: (sum(row.task == task for row in chosen), task))
-            chosen.append(tasks[name].pop(0))
+            name = min(tasks, key=lambda task: (taken[task], task))
+            chosen.append(tasks[name].pop())
+            taken[name] += 1
             if not tasks[name]:
                 del tasks[name]
             if not tasks:

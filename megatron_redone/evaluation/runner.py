@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean
@@ -12,6 +11,7 @@ from megatron_redone.common.jsonl import write_jsonl
 from megatron_redone.data.chat_template import ChatTemplate
 from megatron_redone.generation.base import GenerationEngine, SamplingParams
 from megatron_redone.generation.config import GenerationConfig
+from megatron_redone.generation.prompts import fit_prompt
 from megatron_redone.reporting.schema import BaselineResult, EvaluationResult, Prediction, TaskScore
 from megatron_redone.scoring.base import Score
 from megatron_redone.scoring.statistics import bootstrap_aggregate_interval
@@ -36,17 +36,17 @@ def evaluate(
 ) -> tuple[EvaluationResult, list[Prediction]]:
     """Greedy (or as configured) answers to the rows, scored by their tasks. All ranks call it alike.
 
-    A prompt over the limit scores 0 with its reason: held-out rows are never dropped.
+    Held-out rows are never dropped: a prompt over the limit is answered in part (`over_long: truncate`) or counts as
+    answered by nothing (`drop`); the settings of the result say how many there are.
     """
-    began = time.monotonic()
-    prompts = [template.prompt_ids(get_task(row.task).render(row)) for row in rows]
-    fits = [i for i, prompt in enumerate(prompts) if len(prompt) <= config.max_prompt_tokens]
+    whole = [template.prompt_ids(get_task(row.task).render(row)) for row in rows]
+    prompts = {i: fitted for i, prompt in enumerate(whole) if (fitted := fit_prompt(prompt, config)) is not None}
     params = SamplingParams.of(config, template.stop_ids, seed=INTERVAL_SEED)
-    completions = generator.generate([prompts[i] for i in fits], params, [rows[i].id for i in fits])
-    outputs = dict.fromkeys(range(len(rows)), "")
-    for index, samples in zip(fits, completions, strict=True):
+    completions = generator.generate(list(prompts.values()), params, [rows[i].id for i in prompts])
+    outputs = [""] * len(rows)
+    for index, samples in zip(prompts, completions, strict=True):
         outputs[index] = template.tokenizer.decode(samples[0].token_ids)
-    predictions = score_outputs(rows, [outputs[i] for i in range(len(rows))], template)
+    predictions = score_outputs(rows, outputs, template)
     tasks = task_scores(rows, [prediction.output for prediction in predictions])
     result = EvaluationResult(
         label=label,
@@ -56,8 +56,10 @@ def evaluate(
         tasks=tuple(tasks),
         mean_score=fmean(task.score for task in tasks),
         num_rows=len(rows),
-        seconds=round(time.monotonic() - began, 3),
-        settings={**config.model_dump(), "over_long_prompts": len(rows) - len(fits)},
+        settings={
+            **config.model_dump(),
+            "over_long_prompts": sum(len(prompt) > config.max_prompt_tokens for prompt in whole),
+        },
     )
     return result, predictions
 

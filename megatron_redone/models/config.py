@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Literal
 
 from pydantic import model_validator
 
+from megatron_redone.config.artefact import OptionalArtefact
 from megatron_redone.config.base import StrictModel
 
 FamilyName = Literal["llama", "qwen2_5", "qwen3", "qwen3_moe"]
@@ -109,8 +109,8 @@ class ModelConfig(StrictModel):
 
     preset: str | None = None
     """Name of a shape in `models/presets.py`, initialised at random as a function of the seed."""
-    path: Path | None = None
-    """A Hugging Face model folder."""
+    path: OptionalArtefact = None
+    """A Hugging Face model folder (a path with a slash in it, relative to the recipe file) or a stage with a model."""
     vocab_size: int | None = None
     """Overrides the preset's vocabulary size; by default that of the tokenizer."""
 

@@ -48,8 +48,8 @@ def shape_from_hf(config: Mapping[str, Any], source: str) -> ModelShape:
                 return family.read_config(config)
             except KeyError as error:
                 raise CheckpointError(f"{source}: config.json lacks {error}; take the model's original file") from error
-            except ValueError as error:
-                raise CheckpointError(f"{source}: {error}") from error
+            except (TypeError, ValueError) as error:  # a field of the wrong type, or a value that is not supported
+                raise CheckpointError(f"{source}: config.json: {error}") from error
     known = ", ".join(family.architecture for family in FAMILIES.values())
     raise CheckpointError(f"{source}: architectures={architectures} is not supported; known: {known}")
 

@@ -6,12 +6,13 @@ a stage's own section overrides them key by key. A field of type `Artefact` name
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Any, Literal, get_args
 
 from pydantic import Field
 
+from megatron_redone.config.artefact import ARTEFACT, Artefact
 from megatron_redone.config.base import StrictModel
 from megatron_redone.curation.config import (
     DiagnosisConfig,
@@ -26,10 +27,6 @@ from megatron_redone.models.config import ModelConfig
 from megatron_redone.parallel.config import ParallelConfig
 from megatron_redone.rl.config import DAPOConfig
 from megatron_redone.training.config import PretrainConfig, SFTConfig
-
-ARTEFACT = "artefact"
-Artefact = Annotated[str, ARTEFACT]
-"""The name of a stage, or (with a slash in it) a path to a folder made elsewhere."""
 
 
 class EvaluationConfig(StrictModel):
@@ -123,7 +120,6 @@ class SFTStage(SFTConfig, TrainingStage):
     conversations: Artefact
     match_compute_of: tuple[Artefact, ...] = ()
     """Instead of `steps` or `epochs`: as many steps as cost the compute that these stages spent."""
-    template: Path | None = None
 
     def rule_violations(self) -> Iterator[str]:
         """One measure of length."""
@@ -225,6 +221,12 @@ class RecipeConfig(StrictModel):
     comparison: ComparisonConfig | None = None
     notes: tuple[str, ...] = ()
     """Licences and limits, printed at the end of the report."""
+    parallel: dict[str, Any] | None = None
+    """Default of every stage's `parallel` section; the next four likewise."""
+    optimizer: dict[str, Any] | None = None
+    generation: dict[str, Any] | None = None
+    overlong: dict[str, Any] | None = None
+    evaluate: dict[str, Any] | None = None
     stages: dict[str, Any]
     """Stage configurations by name, in the order they are listed."""
 
@@ -234,7 +236,8 @@ def artefacts_of(config: StrictModel) -> Iterator[tuple[str, str]]:
     for name, field in type(config).model_fields.items():
         value = getattr(config, name)
         if ARTEFACT in field.metadata:
-            yield name, value
+            if value is not None:
+                yield name, value
         elif isinstance(value, StrictModel):
             yield from ((f"{name}.{inner}", reference) for inner, reference in artefacts_of(value))
         elif isinstance(value, tuple) and any(
@@ -250,9 +253,3 @@ def is_path(reference: str) -> bool:
 
 SECTION_DEFAULTS = ("parallel", "optimizer", "generation", "overlong", "evaluate")
 """Top-level sections of a recipe that become defaults of its stages."""
-
-
-def split_sections(data: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """A recipe file's mapping as (its own keys, the default sections)."""
-    own = {name: value for name, value in data.items() if name not in SECTION_DEFAULTS}
-    return own, {name: data[name] for name in SECTION_DEFAULTS if name in data}

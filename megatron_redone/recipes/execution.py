@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -41,6 +42,7 @@ class Execution:
     max_refused_share: float
     counts: dict[str, int | float] = field(default_factory=dict)
     refused: list[str] = field(default_factory=list)
+    evaluation_seconds: float = 0.0
 
     @property
     def seed(self) -> int:
@@ -99,10 +101,12 @@ class Execution:
 
     def evaluate(self, engine: MegatronEngine, template: ChatTemplate, config: EvaluationConfig) -> None:
         """Answers and scores of the held-out rows, in `evaluation/`."""
+        began = time.monotonic()
         rows = self.rows("evaluate.data", f"{config.split}.jsonl")
         result, predictions = self.answer(engine, template, rows, config.split, config.generation)
         if self.context.is_main:
             write_evaluation(self.work / "evaluation", result, predictions)
+        self.evaluation_seconds = time.monotonic() - began
 
     def answer(
         self,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,12 +12,12 @@ from typing import Any
 from megatron_redone.common.errors import ConfigError
 from megatron_redone.config.loading import apply_overrides, load_yaml, merge_sections, validate
 from megatron_redone.recipes.config import (
+    SECTION_DEFAULTS,
     STAGE_KINDS,
     RecipeConfig,
     StageConfig,
     artefacts_of,
     is_path,
-    split_sections,
 )
 
 
@@ -63,34 +64,35 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
         ConfigError: every problem of the file, of all stages and of the graph at once.
     """
     data = load_yaml(path)
-    stage_data = data.get("stages")
-    if not isinstance(stage_data, dict) or not stage_data:
+    data = apply_overrides(data, [_of_stage(override, data.get("stages")) for override in overrides])
+    if not isinstance(data.get("stages"), dict) or not data["stages"]:
         raise ConfigError([f"{path}: no stages; list them under `stages:`, each with its `kind`"])
-    data = apply_overrides(data, [_of_stage(override, stage_data) for override in overrides])
-    own, sections = split_sections(data)
     problems: list[str] = []
+    config: RecipeConfig | None = None
+    try:
+        config = validate(RecipeConfig, data, str(path))
+        problems += _recipe_problems(config, data["stages"])
+    except ConfigError as error:
+        problems += error.problems
+    sections = {name: data[name] for name in SECTION_DEFAULTS if isinstance(data.get(name), Mapping)}
     stages: dict[str, StageConfig] = {}
     for name, section in data["stages"].items():
         try:
-            stages[name] = _stage(name, section, sections, str(path))
+            stages[name] = _stage(section, sections, str(path))
         except ConfigError as error:
             problems += [f"stage {name}: {problem}" for problem in error.problems]
-    try:
-        config = validate(RecipeConfig, own, str(path))
-    except ConfigError as error:
-        raise ConfigError([*error.problems, *problems]) from error
-    problems += _graph_problems(config, data["stages"], stages)
-    if problems:
+    problems += _graph_problems(data["stages"], stages)
+    if problems or config is None:
         raise ConfigError(problems)
     return Recipe(path, config, stages, _expand(config, stages))
 
 
-def _of_stage(override: str, stages: Mapping[str, Any]) -> str:
+def _of_stage(override: str, stages: Any) -> str:
     first = override.partition("=")[0].partition(".")[0]
-    return f"stages.{override}" if first in stages else override
+    return f"stages.{override}" if isinstance(stages, Mapping) and first in stages else override
 
 
-def _stage(name: str, section: Any, sections: Mapping[str, Any], source: str) -> StageConfig:
+def _stage(section: Any, sections: Mapping[str, Any], source: str) -> StageConfig:
     if not isinstance(section, dict) or "kind" not in section:
         raise ConfigError([f"must be a section with a `kind`; known kinds: {', '.join(STAGE_KINDS)}"])
     kind = section["kind"]
@@ -100,14 +102,18 @@ def _stage(name: str, section: Any, sections: Mapping[str, Any], source: str) ->
         raise ConfigError([f"kind={kind!r} is unknown; {hint}"])
     model = STAGE_KINDS[kind]
     for field, default in sections.items():
-        switched_off = field in section and section[field] is None
-        if field in model.model_fields and not switched_off:
-            section = {**section, field: merge_sections(default, section.get(field) or {})}
+        own = section.get(field, {})  # null switches a section off
+        if field in model.model_fields and isinstance(own, Mapping):
+            section = merge_sections(section, {field: merge_sections(default, own)})
     return validate(model, section, source)
 
 
-def _graph_problems(config: RecipeConfig, names: Mapping[str, Any], stages: Mapping[str, StageConfig]) -> list[str]:
-    problems = []
+def _graph_problems(names: Mapping[str, Any], stages: Mapping[str, StageConfig]) -> list[str]:
+    problems = [
+        f"stage {name!r}: a name is made of letters, digits, - and _, since it names a folder; choose another"
+        for name in names
+        if not re.fullmatch(r"[A-Za-z0-9_-]+", name)
+    ]
     for name, stage in stages.items():
         for field, reference in artefacts_of(stage):
             if is_path(reference):
@@ -124,6 +130,11 @@ def _graph_problems(config: RecipeConfig, names: Mapping[str, Any], stages: Mapp
                 problems.append(
                     f"stage {name}: {field}={reference!r} runs once per seed; set per_seed: true here as well"
                 )
+    return problems
+
+
+def _recipe_problems(config: RecipeConfig, names: Mapping[str, Any]) -> list[str]:
+    problems = []
     if config.comparison is not None:
         compared = [config.comparison.before, config.comparison.after, *config.comparison.arms]
         problems += [f"comparison names {name!r}, which is no stage" for name in compared if name not in names]

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from rich.console import Console
 from rich.table import Table
 
+from megatron_redone.common.errors import InputError
 from megatron_redone.models.config import ModelShape
 from megatron_redone.models.families import read_shape
 from megatron_redone.models.presets import get_preset
@@ -16,23 +19,43 @@ from megatron_redone.recipes.config import (
     SFTStage,
     StageConfig,
     TokenizerStage,
+    TrainingStage,
+    artefacts_of,
     is_path,
 )
 from megatron_redone.recipes.graph import Recipe
 
+WEIGHT_BYTES = {"fp32": 4, "bf16": 2}
 OPTIMIZER_BYTES = {"fp32": 4 + 4 + 8, "bf16": 2 + 4 + 4 + 8}
 """Bytes a trained parameter takes: weight, fp32 gradient, (fp32 master copy,) two Adam moments."""
 
 
+def input_problems(recipe: Recipe) -> list[str]:
+    """Every path that a stage reads and that is not there, each once."""
+    first_use: dict[str, str] = {}
+    for name, stage in recipe.stages.items():
+        for field, reference in artefacts_of(stage):
+            if is_path(reference):
+                first_use.setdefault(reference, f"stage {name}: {field}={reference!r}")
+    return [
+        f"{use}: {recipe.path.parent / reference} is not there; check the path, it is relative to the recipe file"
+        for reference, use in first_use.items()
+        if not (recipe.path.parent / reference).exists()
+    ]
+
+
 def layout_problems(recipe: Recipe, world_size: int) -> list[str]:
-    """Every stage whose layout does not fit the processes or its model."""
+    """Every stage whose layout does not fit the processes or its model, or whose model we cannot read."""
     problems = []
     for name, stage in recipe.stages.items():
         if not isinstance(stage, ModelStage):
             continue
         parallel = stage.parallel
         found = parallel.problems(world_size)
-        shape = model_shape(recipe, name)
+        try:
+            shape = model_shape(recipe, name)
+        except InputError as error:
+            shape, found = None, [*found, str(error)]
         if shape is not None and not found:
             found = shape.layout_problems(parallel.tp, parallel.pp, parallel.ep, parallel.etp)
         problems += [f"stage {name}: {problem}" for problem in found]
@@ -45,31 +68,34 @@ def model_shape(recipe: Recipe, stage: str) -> ModelShape | None:
     None where a folder that is not there yet decides.
 
     Raises:
-        CheckpointError: a model folder that we cannot read.
+        InputError: an unknown preset, or a model folder that we cannot read.
     """
     config: StageConfig = recipe.stages[stage]
     while True:
-        if isinstance(config, PretrainStage):
-            if config.model.preset is None:
-                return None
+        if isinstance(config, PretrainStage) and config.model.preset is not None:
             shape = get_preset(config.model.preset)
             tokenizer = recipe.stages.get(config.tokenizer)
             size = config.model.vocab_size
             if size is None and isinstance(tokenizer, TokenizerStage):
                 size = tokenizer.vocab_size
             return shape.model_copy(update={"vocab_size": size}) if size else shape
-        reference = getattr(config, "model", None)
+        reference = config.model.path if isinstance(config, PretrainStage) else getattr(config, "model", None)
         if not isinstance(reference, str):
             return None
         if is_path(reference):
-            folder = recipe.path.parent / reference
-            return read_shape(folder) if folder.is_dir() else None
+            return _shape_of_folder(recipe.path.parent / reference)
         config = recipe.stages[reference]
 
 
-def stage_bytes(shape: ModelShape, parallel: ParallelConfig, world_size: int) -> int:
-    """Estimated bytes a rank needs for weights, gradients and optimizer (activations come on top)."""
+def _shape_of_folder(folder: Path) -> ModelShape | None:
+    return read_shape(folder) if folder.is_dir() else None
+
+
+def stage_bytes(shape: ModelShape, parallel: ParallelConfig, world_size: int, trained: bool = True) -> int:
+    """Estimated bytes a rank needs: weights, and if it is trained gradients and optimizer (activations come on top)."""
     shard = shape.num_parameters() / parallel.model_parallel_size()
+    if not trained:
+        return round(shard * WEIGHT_BYTES[parallel.precision])
     per_parameter = OPTIMIZER_BYTES[parallel.precision]
     if parallel.distributed_optimizer:
         kept = {"fp32": 8, "bf16": 6}[parallel.precision]
@@ -92,7 +118,9 @@ def print_plan(recipe: Recipe, world_size: int) -> None:
         label = f"{name} x {len(config.seeds)}" if stage.per_seed else name
         table.add_row(label, stage.kind, *_cells(recipe, name, stage, world_size))
     console.print(table)
-    console.print("memory: weights, gradients and optimizer states; activations come on top", style="dim")
+    console.print(
+        "memory: weights, and where it trains gradients and optimizer states; activations come on top", style="dim"
+    )
 
 
 def _cells(recipe: Recipe, name: str, stage: StageConfig, world_size: int) -> tuple[str, str, str, str, str]:
@@ -103,7 +131,8 @@ def _cells(recipe: Recipe, name: str, stage: StageConfig, world_size: int) -> tu
     layout = f"tp{p.tp} pp{p.pp} dp{dp}" + (f" ep{p.ep}" if p.ep > 1 else "") + f" {p.precision}"
     shape = model_shape(recipe, name)
     model = f"{shape.num_parameters() / 1e6:,.1f}M" if shape else "from its folder"
-    memory = f"{stage_bytes(shape, p, world_size) / 2**30:.2f} GiB" if shape else ""
+    trained = isinstance(stage, TrainingStage)
+    memory = f"{stage_bytes(shape, p, world_size, trained) / 2**30:.2f} GiB" if shape else ""
     batch = steps = ""
     if isinstance(stage, PretrainStage | SFTStage):
         tokens = stage.global_batch_size * stage.sequence_length

@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-import multiprocessing
+import os
 import time
 from collections.abc import Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 
 import torch
 
 from megatron_redone.common.errors import Interrupted, RedoneError
+from megatron_redone.common.files import disk_full_reported
 from megatron_redone.common.logging import configure_logging, get_logger
-from megatron_redone.launch.environment import LaunchEnvironment, available_cores
+from megatron_redone.launch.environment import LaunchEnvironment
+from megatron_redone.launch.processes import end_with_parent
 from megatron_redone.parallel.config import ParallelConfig
 from megatron_redone.parallel.context import ParallelContext, build_context
 from megatron_redone.recipes.config import ModelStage
 from megatron_redone.recipes.execution import Execution
 from megatron_redone.recipes.graph import Recipe, StageRun
 from megatron_redone.recipes.stages import EXECUTORS, ON_ONE_RANK
+from megatron_redone.recipes.worker_pool import WorkerPool
 from megatron_redone.recipes.workspace import Workspace, utc_now
 from megatron_redone.reporting.schema import Status
-from megatron_redone.training.run import install_stop_signals, stop_requested
+from megatron_redone.training.run import install_stop_signals, step_seconds, stop_requested
 
 LOG = get_logger("recipe")
 
@@ -77,50 +79,64 @@ class RecipeRunner:
             self._note(run, "running")
             try:
                 executor.execute(run)
-            except Interrupted:
-                self._note(run, "interrupted")
-                raise
-            except RedoneError:
-                self._note(run, "failed")
+            except (RedoneError, KeyboardInterrupt) as error:
+                self._note(run, _status_after(error))
                 raise
             self._note(run, "done")
+            if executor.stop_requested() and run is not wanted[-1]:
+                raise _stopped_after(run)
 
     def _run_side_by_side(self, wanted: Sequence[StageRun], again: set[str]) -> None:
         """Hands stages whose inputs are done to a pool of processes, in the order of the recipe."""
-        waiting, running = list(wanted), dict[Future[bool], StageRun]()
-        outside = {run.id for run in self.recipe.runs} - {run.id for run in wanted}
-        done = set(outside)
+        waiting = list(wanted)
+        done = {run.id for run in self.recipe.runs} - {run.id for run in wanted}
         failure: BaseException | None = None
-        pool = ProcessPoolExecutor(
-            self.recipe.config.workers,
-            mp_context=multiprocessing.get_context("spawn"),
-            initializer=_start_worker,
-            initargs=(self.workspace, self.environment),
-        )
-        with pool:
-            while (waiting and failure is None) or running:
-                ready = [run for run in waiting if done.issuperset(run.dependencies)]
-                for run in ready[: self.recipe.config.workers - len(running)] if failure is None else []:
-                    waiting.remove(run)
-                    self._note(run, "running")
-                    running[pool.submit(_execute_in_worker, run, run.id in again)] = run
-                if not running:
-                    break
-                for future in wait(running, return_when=FIRST_COMPLETED).done:
-                    run, error = running.pop(future), future.exception()
+        arguments = (self.workspace, self.environment, os.getpid())
+        with WorkerPool(self.recipe.config.workers, _start_worker, arguments) as pool:
+            self._hand_out(waiting, done, again, pool)
+            while pool.running:
+                for run, error in pool.finished():
+                    self._note(run, _status_after(error))
                     if error is None:
                         done.add(run.id)
-                        self._note(run, "done")
-                    else:
-                        self._note(run, "interrupted" if isinstance(error, Interrupted) else "failed")
-                        failure = failure or error
+                    elif pool.running:
+                        rest = ", ".join(running.id for running in pool.running.values())
+                        LOG.info("%s: %s\nwaiting for %s", run.id, error, rest)
+                    failure = failure or error
+                if failure is None and waiting and stop_requested():
+                    failure = _stopped_after(run)
+                if failure is None:
+                    self._hand_out(waiting, done, again, pool)
         if failure is not None:
             raise failure
+
+    def _hand_out(self, waiting: list[StageRun], done: set[str], again: set[str], pool: WorkerPool) -> None:
+        """Submits the first runs whose inputs are done, as many as there is room for; notes those that stand."""
+        for run in list(waiting):
+            if not done.issuperset(run.dependencies) or not pool.has_room:
+                continue
+            waiting.remove(run)
+            if run.id not in again and self.workspace.is_done(run):
+                done.add(run.id)
+                self._note(run, "done")
+            else:
+                self._note(run, "running")
+                pool.submit(_execute_in_worker, run)
 
     def _note(self, run: StageRun, status: Status) -> None:
         self.status[run.id] = status
         if self.environment.is_main:
             self.workspace.write_run(self.status, self.command)
+
+
+def _status_after(error: BaseException | None) -> Status:
+    if error is None:
+        return "done"
+    return "interrupted" if isinstance(error, Interrupted | KeyboardInterrupt) else "failed"
+
+
+def _stopped_after(run: StageRun) -> Interrupted:
+    return Interrupted(f"stopped after {run.id}, which is done; the same command goes on with the next stage")
 
 
 class StageExecutor:
@@ -154,16 +170,12 @@ class StageExecutor:
 
     def execute(self, run: StageRun) -> None:
         """Runs one stage and publishes its artefact."""
-        threads = run.config.threads or max(
-            1,
-            available_cores() // max(self.workspace.recipe.config.workers, self.environment.local_world_size),
-        )
-        torch.set_num_threads(threads)
+        torch.set_num_threads(run.config.threads or self._share_of_threads())
         context = self.context(self._parallel(run))
         work = context.on_main(lambda: self.workspace.open_work(run))
         if context.is_main:
             LOG.info("%s: %s", run.id, run.config.kind)
-        started, began = utc_now(), time.monotonic()
+        started, began, earlier = utc_now(), time.monotonic(), step_seconds(work)
         execution = Execution(
             run,
             work,
@@ -172,34 +184,48 @@ class StageExecutor:
             self.workspace.recipe.config.max_refused_share,
         )
         execute = EXECUTORS[run.config.kind]
-        if run.config.kind in ON_ONE_RANK:
-            context.on_main(lambda: execute(execution))
-        else:
-            execute(execution)
-        seconds = time.monotonic() - began
+        with disk_full_reported(work):
+            if run.config.kind in ON_ONE_RANK:
+                context.on_main(lambda: execute(execution))
+            else:
+                execute(execution)
+        seconds = earlier + time.monotonic() - began
         context.barrier()
-        context.on_main(lambda: self.workspace.publish(run, started, seconds, execution.counts, execution.refused))
+        context.on_main(
+            lambda: self.workspace.publish(
+                run,
+                started=started,
+                seconds=seconds - execution.evaluation_seconds,
+                evaluation_seconds=execution.evaluation_seconds,
+                counts=execution.counts,
+                refused=execution.refused,
+            )
+        )
         if context.is_main:
             LOG.info("%s: done in %.1f s", run.id, seconds)
-        if stop_requested():
-            raise Interrupted(f"stopped after {run.id}, which is done; the same command goes on with the next stage")
+
+    def stop_requested(self) -> bool:
+        """Whether a stop was asked for, on any rank."""
+        return self._context is not None and self._context.any_rank(stop_requested())
+
+    def _share_of_threads(self) -> int:
+        workers = self.workspace.recipe.config.workers if self.environment.world_size == 1 else 1
+        return max(1, self.environment.threads // workers)
 
 
 _worker: StageExecutor | None = None
 
 
-def _start_worker(workspace: Workspace, environment: LaunchEnvironment) -> None:
-    """First call in each process of the pool."""
+def _start_worker(workspace: Workspace, environment: LaunchEnvironment, parent: int) -> None:
+    """First call in each process of the pool; it ends with its parent, so that nobody else writes into the run."""
     global _worker
+    end_with_parent(parent)
     configure_logging()
     install_stop_signals()
     _worker = StageExecutor(workspace, environment)
 
 
-def _execute_in_worker(run: StageRun, again: bool) -> bool:
-    """Executes a stage run unless it is done; whether it was executed."""
+def _execute_in_worker(run: StageRun) -> None:
+    """Executes a stage run in a process of the pool."""
     assert _worker is not None
-    if _worker.is_done(run, {run.id} if again else set()):
-        return False
     _worker.execute(run)
-    return True

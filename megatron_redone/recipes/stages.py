@@ -99,7 +99,7 @@ def run_pretrain(execution: Execution) -> None:
     config = execution.config(kinds.PretrainStage)
     tokenizer = load_tokenizer(execution.input_path("tokenizer"))
     if config.model.path is not None:
-        engine, _ = load_engine(config.model.path, execution.context, config.optimizer)
+        engine, _ = load_engine(execution.model_folder("model.path"), execution.context, config.optimizer)
     else:
         assert config.model.preset is not None
         size = config.model.vocab_size or tokenizer.vocab_size
@@ -191,24 +191,25 @@ def run_diagnose(execution: Execution) -> None:
 
 
 def run_target_set(execution: Execution) -> None:
-    """Rows of the weak bucket and soft-labelled general rows."""
+    """Rows of the weak bucket, and soft-labelled rows of general and, where asked for, healthy tasks."""
     config = execution.config(kinds.TargetSetStage)
     found = read_result(execution.input_path("diagnosis") / "diagnosis.json", DiagnosisResult)
-    chosen = weak_rows(execution.rows("data", "train.jsonl"), found.weak_bucket, config.num_rows, execution.seed)
-    wanted = round(len(chosen) * config.general_share / (1.0 - config.general_share))
+    train = execution.rows("data", "train.jsonl")
+    chosen = weak_rows(train, found.weak_bucket, config.num_rows, execution.seed)
+    total = len(chosen) / (1.0 - config.general_share - config.healthy_share)
+    pools = {
+        "general": (execution.general_rows("data"), round(total * config.general_share)),
+        "healthy": ([row for row in train if row.task not in found.weak_bucket], round(total * config.healthy_share)),
+    }
     engine, _, template = execution.load_model()
     generator = execution.generator(engine, config.soft_labels.generation)
-    general, counts = soft_labels(
-        config.soft_labels,
-        execution.general_rows("data"),
-        wanted,
-        generator,
-        template,
-        execution.seed,
-    )
-    execution.counts.update({f"soft_labels/{name}": count for name, count in counts.items()})
+    conversations = [gold_conversation(row) for row in chosen]
+    for name, (rows, wanted) in pools.items():
+        labelled, counts = soft_labels(config.soft_labels, rows, wanted, generator, template, execution.seed)
+        conversations += labelled
+        execution.counts.update({f"soft_labels/{name}/{key}": count for key, count in counts.items()})
     if execution.context.is_main:
-        _write_conversations(execution, [*map(gold_conversation, chosen), *general])
+        _write_conversations(execution, conversations)
 
 
 def run_refinement_set(execution: Execution) -> None:
@@ -224,6 +225,7 @@ def run_refinement_set(execution: Execution) -> None:
     if execution.context.is_main:
         _write_rows(execution, refinement_rows(config, measured, execution.seed))
     execution.counts["measured_rows"] = len(measured)
+    execution.counts["over_long_prompts"] = len(rows) - len(measured)
     execution.counts["informative_rows"] = sum(0.0 < m.pass_rate < 1.0 for m in measured)
 
 

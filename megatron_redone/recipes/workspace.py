@@ -52,9 +52,8 @@ class Workspace:
         for field, reference in run.inputs.items():
             path = self.input_path(reference)
             if not path.exists():
-                raise DataError(
-                    f"{run.id}: {field}={reference!r} needs {path}, which is not there; run that stage first"
-                )
+                remedy = "paths are relative to the recipe file" if is_path(reference) else "run that stage first"
+                raise DataError(f"{run.id}: {field}={reference!r} needs {path}, which is not there; {remedy}")
             manifest = path / MANIFEST
             if is_path(reference) or not manifest.is_file():
                 digest = sha256_path(path)
@@ -89,8 +88,10 @@ class Workspace:
     def publish(
         self,
         run: StageRun,
+        *,
         started: datetime,
         seconds: float,
+        evaluation_seconds: float,
         counts: Mapping[str, int | float],
         refused: list[str],
     ) -> None:
@@ -111,6 +112,7 @@ class Workspace:
             refused_rows=tuple(refused),
             started=started.isoformat(timespec="seconds"),
             seconds=round(seconds, 3),
+            evaluation_seconds=round(evaluation_seconds, 3),
             machine=machine(),
             versions=versions(),
         )

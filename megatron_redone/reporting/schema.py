@@ -63,7 +63,6 @@ class EvaluationResult(ResultModel):
     mean_score: Points
     """The benchmark's value in 0..100: the plain mean of the tasks unless the benchmark says otherwise."""
     num_rows: int = Field(ge=0)
-    seconds: float = Field(ge=0.0)
     settings: dict[str, Any] = Field(default_factory=dict)
     """Generation settings: temperature, longest response, ..."""
 
@@ -146,7 +145,9 @@ class Manifest(ResultModel):
     started: str
     """ISO 8601 time."""
     seconds: float = Field(ge=0.0)
-    """Wall time of the stage's own work over all its starts, evaluation not included."""
+    """Wall time of the stage's own work, evaluation not included; of earlier starts the training steps count."""
+    evaluation_seconds: float = Field(0.0, ge=0.0)
+    """Wall time of answering and scoring held-out rows."""
     machine: dict[str, Any] = Field(default_factory=dict)
     versions: dict[str, str] = Field(default_factory=dict)
 

@@ -23,14 +23,9 @@ class StageTime:
 
 
 def stage_times(files: RunFiles) -> tuple[StageTime, ...]:
-    """Times of the stages that have a manifest or an evaluation, in the order of the run."""
+    """Times of the stages that have a manifest, in the order of the run."""
     return tuple(
-        StageTime(
-            stage.stage.name,
-            stage.stage.seed,
-            stage.manifest.seconds if stage.manifest else 0.0,
-            stage.evaluation.seconds if stage.evaluation else 0.0,
-        )
+        StageTime(stage.stage.name, stage.stage.seed, stage.manifest.seconds, stage.manifest.evaluation_seconds)
         for stage in files.stages
-        if stage.manifest or stage.evaluation
+        if stage.manifest
     )

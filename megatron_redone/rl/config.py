@@ -47,7 +47,7 @@ class DAPOConfig(StrictModel):
     generation: GenerationConfig = GenerationConfig(max_new_tokens=8192, max_prompt_tokens=10_000)
     optimizer: OptimizerConfig = OptimizerConfig(lr=5e-6, schedule="constant", weight_decay=0.1)
     warmup_rollouts: int = Field(10, ge=0)
-    """Rollout steps over which the learning rate rises."""
+    """Rollout steps over which the learning rate rises, in place of the optimizer's own warm-up."""
 
     def rule_violations(self) -> Iterator[str]:
         """Sizes that must divide."""
@@ -61,6 +61,11 @@ class DAPOConfig(StrictModel):
             yield (
                 f"max_tokens_per_microbatch={self.max_tokens_per_microbatch} is less than max_prompt_tokens + "
                 f"max_new_tokens = {longest}; one sequence must fit a micro-batch"
+            )
+        if self.optimizer.warmup_steps is not None:
+            yield (
+                f"optimizer.warmup_steps={self.optimizer.warmup_steps}: this stage warms up over rollout steps; "
+                "set warmup_rollouts instead"
             )
         if self.overlong.buffer_tokens > self.generation.max_new_tokens:
             yield (

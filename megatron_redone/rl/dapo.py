@@ -25,6 +25,7 @@ from megatron_redone.tasks.base import Row
 from megatron_redone.training.batches import balanced_microbatches
 from megatron_redone.training.engine import MegatronEngine
 from megatron_redone.training.run import TrainingRun
+from megatron_redone.training.schedule import learning_rate
 
 
 def dapo(
@@ -52,14 +53,14 @@ def dapo(
         for minibatch in minibatches(documents, config):
             batches, _ = balanced_microbatches(minibatch, config.max_tokens_per_microbatch, engine, signals)
             run.trained_tokens += sum(len(document) for document in minibatch)
-            metrics.append(engine.train_step(batches, objective, warmed_up_rate(config, rollout)))
+            metrics.append(engine.train_step(batches, objective, rate_of(config, rollout)))
         generator.update_weights(engine.export_hf_weights(), version=rollout + 1)
         run.forward_tokens += sampled.generated_tokens
         return {
             **mean_of(metrics),
             **rollout_metrics(sampled),
             **gap,
-            "learning_rate": warmed_up_rate(config, rollout),
+            "learning_rate": rate_of(config, rollout),
         }
 
     generator.update_weights(engine.export_hf_weights(), version=0)
@@ -132,9 +133,10 @@ def minibatches(documents: Sequence[Sequence[Document]], config: DAPOConfig) -> 
         yield [document for group in documents[start : start + config.minibatch_prompts] for document in group]
 
 
-def warmed_up_rate(config: DAPOConfig, rollout: int) -> float:
-    """Constant learning rate after a linear warm-up over rollout steps."""
-    return config.optimizer.lr * min(1.0, (rollout + 1) / max(1, config.warmup_rollouts))
+def rate_of(config: DAPOConfig, rollout: int) -> float:
+    """The learning rate of a rollout's updates: warm-up and schedule are counted in rollout steps."""
+    optimizer = config.optimizer.model_copy(update={"warmup_steps": config.warmup_rollouts})
+    return learning_rate(optimizer, rollout, config.num_rollouts)
 
 
 def mean_of(metrics: Sequence[Mapping[str, float]]) -> dict[str, float]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from megatron_redone.common.errors import DataError, RedoneError
 from megatron_redone.data.chat_template import ChatTemplate
 from megatron_redone.generation.base import GenerationEngine, SamplingParams
+from megatron_redone.generation.prompts import fit_prompt
 from megatron_redone.rl.config import DAPOConfig
 from megatron_redone.rl.prompts import PromptQueue
 from megatron_redone.rl.rollout import Group, roll_out
@@ -91,27 +92,25 @@ class GroupSampler:
         keys = [f"{row.id}/{first}/{place}" for place, row in enumerate(rows)]
         return roll_out(rows, prompts, generator, self.template, params, self.config.overlong, keys)
 
-    def _prompts(self, count: int) -> tuple[list[Row], list[list[int]]]:
+    def _prompts(self, count: int) -> tuple[list[Row], list[Sequence[int]]]:
         limit = self.config.generation.max_prompt_tokens
         rows: list[Row] = []
-        prompts: list[list[int]] = []
+        prompts: list[Sequence[int]] = []
         tries = 0
         while len(rows) < count:
             row = self.queue.take(1)[0]
-            prompt = self.template.prompt_ids(get_task(row.task).render(row))
+            whole = self.template.prompt_ids(get_task(row.task).render(row))
             tries += 1
-            if len(prompt) > limit:
-                self.over_long += 1
-                if self.config.generation.over_long == "drop":
-                    if tries > 100 * count:
-                        raise DataError(
-                            f"{self.over_long} prompts are longer than max_prompt_tokens={limit}, hardly any is not; "
-                            "raise the limit or set over_long: truncate"
-                        )
-                    continue
-                prompt = prompt[-limit:]
-            rows.append(row)
-            prompts.append(prompt)
+            self.over_long += len(whole) > limit
+            prompt = fit_prompt(whole, self.config.generation)
+            if prompt is not None:
+                rows.append(row)
+                prompts.append(prompt)
+            elif tries > 100 * count:
+                raise DataError(
+                    f"{self.over_long} prompts are longer than max_prompt_tokens={limit}, hardly any is not; "
+                    "raise the limit or set over_long: truncate"
+                )
         return rows, prompts
 
     def state(self) -> dict[str, Any]:

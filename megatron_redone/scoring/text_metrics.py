@@ -133,7 +133,7 @@ def anls(prediction: str, reference: str) -> float:
 
 @dataclass(frozen=True)
 class Anls:
-    """`anls` of one-line texts, without a threshold; the aggregate is the mean."""
+    """1 - edit distance / length of the longer text, in characters, without a threshold; the aggregate is the mean."""
 
     name: str = "anls"
 

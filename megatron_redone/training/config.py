@@ -31,13 +31,6 @@ class OptimizerConfig(StrictModel):
     """Largest norm of the gradient of all parameters."""
 
 
-class CheckpointConfig(StrictModel):
-    """When a stage saves itself while it runs."""
-
-    every_steps: int = Field(100, ge=1)
-    """Steps between checkpoints; the newest is kept, and removed when the stage is done."""
-
-
 class TokenStageConfig(StrictModel):
     """What pretraining and SFT share: rows of packed tokens and how many of them."""
 

@@ -13,12 +13,16 @@ from typing import Any
 from megatron_redone.checkpoint.distributed import has_checkpoint, load_checkpoint, save_checkpoint
 from megatron_redone.common.errors import Interrupted
 from megatron_redone.common.files import atomic_write_json
+from megatron_redone.common.jsonl import read_jsonl_lenient
 from megatron_redone.common.logging import Progress, get_logger
 from megatron_redone.parallel.context import ParallelContext
 from megatron_redone.training.engine import MegatronEngine
 
 FORWARD_BACKWARD_PASSES = 3
 """Compute of training on a token in units of a forward pass (the backward pass costs twice the forward)."""
+
+TIMING = "timing.jsonl"
+"""Wall seconds of every step, those included that were repeated after an interruption."""
 
 _stop_requested = False
 
@@ -44,6 +48,13 @@ def install_stop_signals() -> None:
 
     signal.signal(signal.SIGINT, handle)
     signal.signal(signal.SIGTERM, handle)
+
+
+def step_seconds(folder: Path) -> float:
+    """Wall seconds of the training steps that the work folder's earlier starts took."""
+    path = folder / TIMING
+    rows = [row for _, row, _ in read_jsonl_lenient(path)] if path.is_file() else []  # the last line may be torn
+    return sum(float(row["seconds"]) for row in rows if row is not None)
 
 
 class TrainingRun:
@@ -153,10 +164,10 @@ class TrainingRun:
         if self._tensorboard is None:
             from torch.utils.tensorboard import SummaryWriter
 
-            self._tensorboard = SummaryWriter(str(self.folder / "tensorboard"))
+            self._tensorboard = SummaryWriter(str(self.folder / "tensorboard"), purge_step=step)
         for name, value in metrics.items():
             self._tensorboard.add_scalar(name, value, step)
-        with (self.folder / "timing.jsonl").open("a", encoding="utf-8") as file:
+        with (self.folder / TIMING).open("a", encoding="utf-8") as file:
             file.write(json.dumps({"step": step, "seconds": round(seconds, 4)}) + "\n")
 
     def _write_metrics(self) -> None:

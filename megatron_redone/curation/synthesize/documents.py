@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from megatron_redone.curation.synthesize import lexicon, phrases
+from megatron_redone.curation.synthesize.companions import FEELINGS, PERSONAS
 from megatron_redone.curation.synthesize.generation_rows import reply_to
 from megatron_redone.curation.synthesize.matching_rows import LEVELS, graded_note
 from megatron_redone.curation.synthesize.notes import Author, other_than
@@ -68,13 +69,7 @@ def named_note(author: Author) -> Text:
     """A sentence with names, and of what type each is, in any order."""
     several = [frame for frames in phrases.DOUBLE_NAME_SENTENCES.values() for frame in frames]
     sentence = author.names_sentence(author.random.choice((phrases.NAME_SENTENCES, several)))
-    facts = [
-        fill(Text("{kind} {names}.", "{kind}{names}。"), kind=kind, names=_listed(found))
-        for kind, names in lexicon.NAMES_BY_TYPE.items()
-        if (found := [name for name in names if name.zh in sentence.zh])
-    ]
-    author.random.shuffle(facts)
-    return joined(sentence, *facts)
+    return joined(sentence, *_name_facts(author, sentence))
 
 
 def moderated_note(author: Author) -> Text:
@@ -175,11 +170,30 @@ def marked_comment(author: Author) -> Text:
 def chat(author: Author) -> Text:
     """A message, the reply of a persona, and what the message showed."""
     random = author.random
-    feeling, persona = random.randrange(len(phrases.FEELINGS)), random.randrange(len(phrases.PERSONAS))
-    felt = phrases.FEELINGS[feeling]
+    feeling, persona = random.randrange(len(FEELINGS)), random.randrange(len(PERSONAS))
+    felt = FEELINGS[feeling]
     return joined(
         author.message(felt),
-        fill(Text("the {who}:", "{who}："), who=phrases.PERSONAS[persona]),
+        fill(Text("the {who}:", "{who}："), who=PERSONAS[persona]),
         reply_to(feeling, persona),
         fill(Text("the friend felt {feeling}.", "朋友觉得{feeling}。"), feeling=felt.name),
     )
+
+
+def repost(author: Author) -> Text:
+    """A post and its repost, word for word, with the names in it by type."""
+    post = author.names_sentence(phrases.NAME_SENTENCES)
+    writer = author.random.choice(lexicon.PEOPLE)
+    again = fill(Text("reposted by {writer}: {post}", "{writer}转发：{post}"), writer=writer, post=post)
+    return joined(post, again, *_name_facts(author, post))
+
+
+def _name_facts(author: Author, sentence: Text) -> list[Text]:
+    """What names of each type a sentence holds, the types in any order."""
+    facts = [
+        fill(Text("{kind} {names}.", "{kind}{names}。"), kind=kind, names=_listed(found))
+        for kind, names in lexicon.NAMES_BY_TYPE.items()
+        if (found := [name for name in names if name.zh in sentence.zh])
+    ]
+    author.random.shuffle(facts)
+    return facts

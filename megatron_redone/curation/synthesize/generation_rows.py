@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
+from megatron_redone.curation.synthesize.companions import CATCHWORDS, FEELINGS, PERSONAS
 from megatron_redone.curation.synthesize.draft import Draft, Order
-from megatron_redone.curation.synthesize.phrases import (
-    CATCHWORDS,
-    FEELINGS,
-    PAIR_SENTENCES,
-    PERSONAS,
-    SENTENCES,
-)
+from megatron_redone.curation.synthesize.phrases import PAIR_SENTENCES, SENTENCES
 from megatron_redone.curation.synthesize.sums import draw_sum
 from megatron_redone.curation.synthesize.texts import CHINESE, ENGLISH, Text, fill
 

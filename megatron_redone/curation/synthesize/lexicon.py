@@ -91,9 +91,9 @@ TIMES = pairs("today 今天; tonight 今晚; yesterday 昨天; lately 最近; ou
 AUDIENCES = pairs("for winter 冬天; for summer 夏天; for beginners 新手; for kids 儿童; for gifts 送礼")
 
 ENTITY_TYPES = pairs("brand 品牌; place 地点; person 人名")
-BRANDS = pairs("lumavo 露玛; kestiva 凯思; tiderol 泰朵; orlinta 欧琳; brimolo 布莫; quilnar 奎娜")
-PLACES = pairs("mapleton 枫镇; snowhill 雪岭; moonbay 月湾; goldport 金港; starfort 星堡; redcliff 红崖")
-PEOPLE = pairs("anna 安娜; leo 里奥; mia 米娅; lucy 露西; finn 芬恩; rosa 罗莎")
+BRANDS = pairs("lumavo 露玛; kestiva 凯思; tiderol 泰朵; brimolo 布莫")
+PLACES = pairs("mapleton 枫镇; snowhill 雪岭; moonbay 月湾; redcliff 红崖")
+PEOPLE = pairs("anna 安娜; leo 里奥; mia 米娅; finn 芬恩")
 NAMES_BY_TYPE = dict(zip(ENTITY_TYPES, (BRANDS, PLACES, PEOPLE), strict=True))
 
 GENDERED_GROUPS = pairs("girls 女生; boys 男生; women 女人; men 男人; ladies 女士")

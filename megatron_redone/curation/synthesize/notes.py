@@ -12,8 +12,9 @@ from random import Random
 from string import Formatter
 
 from megatron_redone.curation.synthesize import lexicon, phrases
+from megatron_redone.curation.synthesize.companions import Feeling
 from megatron_redone.curation.synthesize.lexicon import Subtopic
-from megatron_redone.curation.synthesize.phrases import Feeling, Intent
+from megatron_redone.curation.synthesize.phrases import Intent
 from megatron_redone.curation.synthesize.texts import Drawn, Text, draw_in_split, fill, joined
 
 
@@ -109,7 +110,7 @@ class Author:
         return self.note(self.items(subtopic, 2, *excluded))
 
     def query(self, pool: Sequence[Text], intent: Intent | None = None) -> Query:
-        """A query about a thing of the pool; half of them add for whom or when.
+        """A query about a thing of the pool; a third of them adds for whom or when.
 
         What is held out is the wish and the thing together: the addition does not make it another text.
         """
@@ -138,7 +139,7 @@ class Author:
         return Query(self._for_audience(query.text), query.items, None)
 
     def _for_audience(self, query: Text) -> Text:
-        if self.random.random() < 0.5:
+        if self.random.random() < 2 / 3:
             return query
         audience = self.random.choice(lexicon.AUDIENCES)
         return Text(f"{query.en} {audience.en}", f"{audience.zh}{query.zh}")

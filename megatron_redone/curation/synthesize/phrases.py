@@ -12,20 +12,20 @@ from dataclasses import dataclass
 from megatron_redone.curation.synthesize.texts import Text
 
 
-def _frames(lines: str) -> tuple[Text, ...]:
+def frames(lines: str) -> tuple[Text, ...]:
     """One frame a line, "english | 中文"."""
     parts = (line.split("|") for line in lines.strip().splitlines())
     return tuple(Text(english.strip(), chinese.strip()) for english, chinese in parts)
 
 
-TITLES = _frames("""
+TITLES = frames("""
     {a} {w} diary | {a}{w}日记
     {w} story {t} | {t}的{w}故事
     why {a} {w} | 为何{a}{w}
     {a} {w} notes | {a}{w}小记
     {w} plan {t} | {t}的{w}计划
 """)
-SENTENCES = _frames("""
+SENTENCES = frames("""
     {t} i tried the {w}. | {t}我试了{w}。
     this {w} is {a}. | 这个{w}很{a}。
     i love the {a} {w}. | 我喜欢{a}的{w}。
@@ -35,13 +35,13 @@ SENTENCES = _frames("""
     the {w} arrived {t}. | {w}{t}送到。
     we want a {a} {w}. | 我们想要{a}的{w}。
 """)
-PAIR_SENTENCES = _frames("""
+PAIR_SENTENCES = frames("""
     {t} the {w} and {v}. | {t}的{w}和{v}。
     a {a} {w} with {v}. | {a}的{w}配{v}。
     {w} beside the {a} {v}. | {w}旁边是{a}的{v}。
     we packed {w} and {v} {t}. | 我们{t}带上{w}和{v}。
 """)
-ADVERTISING = _frames("""
+ADVERTISING = frames("""
     {t} order {a} {w} at discount. | {t}下单{a}{w}享折扣。
     {t} coupon for {a} {w}. | {t}领{a}{w}优惠券。
     hurry, {a} {w} on sale {t}. | 快来，{t}{a}{w}大促销。
@@ -49,7 +49,7 @@ ADVERTISING = _frames("""
 """)
 
 
-DOUBLE_QUERIES = _frames("""
+DOUBLE_QUERIES = frames("""
     {w} or {v} | {w}还是{v}
     {w} with {v} | {w}搭{v}
 """)
@@ -68,8 +68,8 @@ class Intent:
 
 
 def _intent(name: Text, lines: str) -> Intent:
-    frames = _frames(lines)
-    return Intent(name, frames[:2], frames[2:4], frames[4:5], frames[5:])
+    read = frames(lines)
+    return Intent(name, read[:2], read[2:4], read[4:5], read[5:])
 
 
 INTENTS = (
@@ -147,7 +147,7 @@ class Labelled:
 SECURITY = (
     Labelled(
         Text("normal", "正常"),
-        _frames("""
+        frames("""
             you are kind, {a} {w}. | 你真好心，{a}的{w}。
             {t} thanks for the {w}. | {t}谢谢你的{w}。
             happy with my {a} {w}. | {a}的{w}让我开心。
@@ -156,7 +156,7 @@ SECURITY = (
     ),
     Labelled(
         Text("spam", "垃圾信息"),
-        _frames("""
+        frames("""
             add me, free {a} {w}. | 加我，免费{a}{w}。
             {t} click here, win {w}. | {t}点这里，赢{w}。
             follow me, get {a} {w}. | 关注我，送{a}{w}。
@@ -165,7 +165,7 @@ SECURITY = (
     ),
     Labelled(
         Text("personal attack", "人身攻击"),
-        _frames("""
+        frames("""
             you fool, {a} {w}. | 你这傻瓜，{a}的{w}。
             {t} your {w} is stupid, loser. | {t}你的{w}真蠢，废物。
             only idiots like {a} {w}. | 笨蛋才爱{a}的{w}。
@@ -174,7 +174,7 @@ SECURITY = (
     ),
     Labelled(
         Text("false claim", "虚假宣称"),
-        _frames("""
+        frames("""
             {a} {w} cures every illness. | {a}的{w}包治百病。
             {w} makes you rich {t}. | {w}让你{t}暴富。
             doctors hide the {a} {w}. | 医生隐瞒{a}的{w}。
@@ -183,141 +183,56 @@ SECURITY = (
     ),
 )
 
-GENDER_APPEALS = _frames("""
+GENDER_APPEALS = frames("""
     {g} should not touch {w}. | {g}不该碰{w}。
     {w} is only for {g}. | {w}只给{g}。
     {g} can never master {w}. | {g}学不会{w}。
     {a} {w} is wrong for {g}. | {a}的{w}不适合{g}。
 """)
-GROUP_REMARKS = _frames("""
+GROUP_REMARKS = frames("""
     {g} shared {a} {w}. | {g}分享了{a}的{w}。
     {t} {g} brought the {w}. | {t}{g}带来{w}。
     i met {g} with {w} {t}. | {t}我遇到带{w}的{g}。
     {a} {w} pleased many {g}. | {a}的{w}让{g}高兴。
 """)
 
-NAME_SENTENCES = _frames("""
+NAME_SENTENCES = frames("""
     {n} bought {b} {w} in {p}. | {n}在{p}买了{b}{w}。
     in {p} {n} saw {b} {w}. | 在{p}，{n}看到{b}{w}。
     {b} {w} from {n} in {p}. | {p}的{n}送的{b}{w}。
     {t} {n} took {b} {w} to {p}. | {t}{n}把{b}{w}带到{p}。
 """)
 DOUBLE_NAME_SENTENCES = {
-    "brand": _frames("""
+    "brand": frames("""
         {b} or {b2} {w}, asked {n} in {p}. | {b}还是{b2}{w}，{n}在{p}问。
         in {p} {n} compared {b} and {b2} {w}. | 在{p}，{n}比较{b}和{b2}{w}。
     """),
-    "place": _frames("""
+    "place": frames("""
         from {p} to {p2} {n} carried {b} {w}. | 从{p}到{p2}，{n}带着{b}{w}。
         {n} sells {b} {w} in {p} and {p2}. | {n}在{p}和{p2}卖{b}{w}。
     """),
-    "person": _frames("""
+    "person": frames("""
         {n} and {n2} bought {b} {w} in {p}. | {n}和{n2}在{p}买了{b}{w}。
         in {p} {n} gave {n2} {b} {w}. | 在{p}，{n}送给{n2}{b}{w}。
     """),
 }
 """By type of name: sentences with two names of that type."""
 COMMENTS = (
-    _frames("""
+    frames("""
         so {a}, thank you {t}! | 好{a}，{t}谢谢你！
         {n} looks {a} {t}! | {n}{t}看着{a}！
         {t} i laughed, so {a}! | {t}我笑了，好{a}！
         hello {n}, {a} as ever! | 你好{n}，一直{a}！
     """),
-    _frames("""
+    frames("""
         {t} the {w}, how {a}! | {t}的{w}，多么{a}！
         {n} needs this {a} {w}! | {n}需要这{a}的{w}！
         {a} idea, {n}, that {w}! | {a}的主意，{n}，那{w}！
     """),
-    _frames("""
+    frames("""
         {w} or {v}, both {a}! | {w}或{v}，都{a}！
         {n} mixed {w} and {v} {t}! | {n}{t}混搭{w}与{v}！
         {a} {w}, and that {v}! | {a}的{w}，还有那{v}！
     """),
 )
 """Comments about none, one and two things."""
-
-PERSONAS = _frames("""
-    gentle sister, says dear | 温柔姐姐，爱说亲爱的
-    brave coach, says champ | 热血教练，爱说小勇士
-    wise grandpa, says kiddo | 慈祥爷爷，爱说小家伙
-    cheerful buddy, says pal | 开朗伙伴，爱说老兄
-    calm captain, says mate | 沉稳船长，爱说水手
-    funny robot, says human | 搞笑机器人，爱说人类
-""")
-CATCHWORDS = _frames("""
-    dear | 亲爱的
-    champ | 小勇士
-    kiddo | 小家伙
-    pal | 老兄
-    mate | 水手
-    human | 人类
-""")
-
-
-@dataclass(frozen=True, slots=True)
-class Feeling:
-    """A feeling: messages that show it, the comfort it asks for, and the word that the comfort ends with."""
-
-    name: Text
-    messages: tuple[Text, ...]
-    comfort: Text
-    cue: Text
-
-
-FEELINGS = (
-    Feeling(
-        Text("sad", "难过"),
-        _frames("""
-            {t} i lost my {a} {w}. | {t}我丢了{a}的{w}。
-            i cried over the {a} {w}. | 我为{a}的{w}哭了。
-        """),
-        Text("take a warm hug", "给你一个抱抱"),
-        Text("hug", "抱抱"),
-    ),
-    Feeling(
-        Text("angry", "生气"),
-        _frames("""
-            {t} someone ruined my {a} {w}! | {t}有人毁了我{a}的{w}！
-            they lied about the {a} {w}! | 他们骗我{a}的{w}！
-        """),
-        Text("take a slow breath", "慢慢深呼吸"),
-        Text("breath", "深呼吸"),
-    ),
-    Feeling(
-        Text("tired", "疲惫"),
-        _frames("""
-            i carried the {a} {w} all day. | 我一整天搬{a}的{w}。
-            no sleep, {a} {w} work {t}. | 没睡，{t}忙{a}的{w}。
-        """),
-        Text("go and rest", "快去好好休息"),
-        Text("rest", "休息"),
-    ),
-    Feeling(
-        Text("worried", "担心"),
-        _frames("""
-            {t} i fear for my {a} {w}. | {t}我怕{a}的{w}出事。
-            what if the {a} {w} fails? | 万一{a}的{w}失败呢？
-        """),
-        Text("please stay calm", "请你保持冷静"),
-        Text("calm", "冷静"),
-    ),
-    Feeling(
-        Text("lonely", "孤单"),
-        _frames("""
-            nobody shares my {a} {w} {t}. | {t}没人关心我{a}的{w}。
-            alone with the {a} {w}. | 独自守着{a}的{w}。
-        """),
-        Text("let us talk", "我们来聊聊"),
-        Text("talk", "聊聊"),
-    ),
-    Feeling(
-        Text("happy", "高兴"),
-        _frames("""
-            {t} i won the {a} {w}! | {t}我赢了{a}的{w}！
-            they praised my {a} {w}! | 他们夸我{a}的{w}！
-        """),
-        Text("now we celebrate", "我们要庆祝"),
-        Text("celebrate", "庆祝"),
-    ),
-)

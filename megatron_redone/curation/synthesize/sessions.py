@@ -22,6 +22,7 @@ _NEXT_ACTIONS = (
     Text("went to another page", "去了别的页面"),
     Text("left", "离开"),
 )
+_SHARE_OF_MET_QUERIES = 0.85
 _LETTERS = "ABCD"
 _ADVERT = Text("advert", "广告")
 _ROUND = Text("search: {query} [{category}, {wish}].", "搜索：{query}【{category}，{wish}】。")
@@ -45,7 +46,8 @@ def _visit(author: Author, query: Query, meets: bool, num_sentences: int) -> Vis
     (item,) = query.items
     others = author.items(SUBTOPIC_OF[item], num_sentences, item)
     items = (item, *others[1:]) if meets else others
-    return Visit(author.note(items), author.random.choice((40, 60) if meets else (5, 10)))
+    note = Note(author.title(items[:1]), joined(*(author.sentence(thing) for thing in items)), items)
+    return Visit(note, author.random.choice((40, 60) if meets else (5, 10)))
 
 
 def _round(author: Author, num_visits: int, num_sentences: int) -> tuple[Text, bool]:
@@ -53,7 +55,7 @@ def _round(author: Author, num_visits: int, num_sentences: int) -> tuple[Text, b
     query = author.query(author.subtopic().items)
     assert query.intent is not None
     own = SUBTOPIC_OF[query.items[0]]
-    meets = [author.random.random() < 0.7 for _ in range(num_visits)]
+    meets = [author.random.random() < _SHARE_OF_MET_QUERIES for _ in range(num_visits)]
     parts = [fill(_ROUND, query=query.text, category=own.category, wish=query.intent.name)]
     for met in meets:
         visit = _visit(author, query, met, num_sentences)
@@ -79,7 +81,7 @@ def _end(author: Author, met: bool) -> Text:
 def single_search(author: Author) -> Text:
     """Time, query, the notes clicked in order with their reading times, and what the user did next."""
     hour = author.random.choice(_HOURS)
-    visits, met = _round(author, author.random.randint(1, 2), 2)
+    visits, met = _round(author, author.random.choice((1, 1, 2)), 2)
     return joined(Text(f"{hour.en},", f"{hour.zh}，"), visits, _end(author, met))
 
 
@@ -91,7 +93,8 @@ def consecutive_searches(author: Author) -> Text:
 
 
 def click_through(author: Author) -> Text:
-    """How many users searched, four notes shown, the three clicked most in order, and the one not clicked.
+    """How many users searched, four notes shown, the three clicked most in order, the one not clicked, and
+    the top one once more.
 
     Notes on the thing of the query come first, then notes of its subtopic; an advertisement or a note on
     another topic is the one that nobody clicks.
@@ -120,4 +123,5 @@ def click_through(author: Author) -> Text:
         *notes,
         Text(f"most clicked {', '.join(letters[:3])}.", f"点击最多{'、'.join(letters[:3])}。"),
         Text(f"not clicked {letters[3]}.", f"没人点{letters[3]}。"),
+        Text(f"top: {ranked[0].en}", f"第一：{ranked[0].zh}"),
     )

@@ -16,7 +16,7 @@ from megatron_redone.data.tokenizer import train_sentencepiece
 from megatron_redone.generation.base import Completion, SamplingParams
 from megatron_redone.rl.advantage import assign_advantages
 from megatron_redone.rl.config import DAPOConfig, OverlongConfig
-from megatron_redone.rl.dapo import minibatches, warmed_up_rate
+from megatron_redone.rl.dapo import minibatches, rate_of
 from megatron_redone.rl.dynamic_sampling import GroupSampler
 from megatron_redone.rl.prompts import PromptQueue
 from megatron_redone.rl.reward import overlong_penalty
@@ -171,8 +171,10 @@ def test_minibatches_take_whole_groups_in_order() -> None:
 
 
 def test_learning_rate_rises_over_rollouts_then_stays() -> None:
-    settings = config(warmup_rollouts=4, optimizer={"lr": 1.0})
-    assert [warmed_up_rate(settings, step) for step in (0, 1, 3, 9)] == [0.25, 0.5, 1.0, 1.0]
+    settings = config(warmup_rollouts=4, num_rollouts=10, optimizer={"lr": 1.0, "schedule": "constant"})
+    assert [rate_of(settings, step) for step in (0, 1, 3, 9)] == [0.25, 0.5, 1.0, 1.0]
+    falling = config(warmup_rollouts=4, num_rollouts=10, optimizer={"lr": 1.0, "schedule": "linear"})
+    assert [rate_of(falling, step) for step in (3, 4, 9)] == [1.0, 1.0, 0.0]
 
 
 def test_sizes_that_do_not_divide_are_refused() -> None:
