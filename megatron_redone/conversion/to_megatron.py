@@ -37,7 +37,7 @@ def check_to_megatron(hf: Path, out: Path, tp: int, pp: int) -> ParallelConfig:
     check_output(out)
     shape = open_model(hf).shape
     layout = ParallelConfig(tp=tp, pp=pp, etp=tp if shape.is_moe else 1)  # experts are cut like the rest
-    problems = shape.layout_problems(layout.tp, layout.pp, layout.ep, layout.etp)
+    problems = shape.layout_problems(layout.tp, layout.pp, layout.ep, layout.etp, layout.sequence_parallel)
     if problems:
         raise ConfigError(problems)
     return layout

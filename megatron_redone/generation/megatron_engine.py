@@ -45,7 +45,9 @@ class MegatronGenerator:
         """`num_samples` completions of each prompt, in the order of the prompts, on every rank."""
         self.model.eval()
         order = sorted(range(len(prompts)), key=lambda i: (len(prompts[i]), i))
-        mine = order[self.context.dp.rank :: self.context.dp.size]
+        # With experts spread over replicas all of them run every layer together, so they take the same prompts.
+        replicas = self.context.dp.size if self.context.ep.size == 1 else 1
+        mine = order[self.context.dp.rank % replicas :: replicas]
         at_once = max(1, self.max_sequences // params.num_samples)
         results: dict[int, list[Completion]] = {}
         for start in range(0, len(mine), at_once):

@@ -174,7 +174,7 @@ def build_model(shape: ModelShape, context: ParallelContext) -> CausalLM:
         ConfigError: an axis of the layout does not divide the model.
     """
     parallel = context.config
-    problems = shape.layout_problems(parallel.tp, parallel.pp, parallel.ep, parallel.etp)
+    problems = shape.layout_problems(parallel.tp, parallel.pp, parallel.ep, parallel.etp, parallel.sequence_parallel)
     if problems:
         raise ConfigError(problems)
     with warnings.catch_warnings():

@@ -78,7 +78,9 @@ class ModelShape(StrictModel):
         embeddings = self.vocab_size * h * (1 if self.tie_embeddings else 2)
         return self.num_layers * (attention + mlp + 2 * h) + h + embeddings
 
-    def layout_problems(self, tp: int, pp: int, ep: int, etp: int) -> list[str]:
+    def layout_problems(
+        self, tp: int, pp: int, ep: int, etp: int, sequence_parallel: bool | None = None
+    ) -> list[str]:
         """Which axes do not divide this model; empty when the layout fits."""
         checks = [("num_heads", self.num_heads, "tp", tp), ("num_kv_heads", self.num_kv_heads, "tp", tp)]
         checks.append(("num_layers", self.num_layers, "pp", pp))
@@ -98,6 +100,11 @@ class ModelShape(StrictModel):
             found.append(
                 f"parallel.ep * etp = {ep} * {etp} is not divisible by parallel.tp={tp} with experts: their gradients "
                 f"would be wrong; set etp={tp}, or ep to a multiple of {tp}"
+            )
+        if self.is_moe and tp > 1 and sequence_parallel is False:
+            found.append(
+                f"parallel.sequence_parallel=false with experts and parallel.tp={tp}: Megatron-core trains experts under "
+                "tensor parallelism only with it; leave it out or set it to true"
             )
         if not self.is_moe and ep > 1:
             found.append(f"parallel.ep={ep} with a dense {self.family} model; experts are needed, set ep=1")

@@ -21,8 +21,6 @@ class ParallelConfig(StrictModel):
     sequence_parallel: bool | None = None
     """Split norms and residuals along the sequence over the tensor-parallel ranks. Unset: on where an
     MoE model is trained with tp > 1 (Megatron-core demands it), else off."""
-    distributed_optimizer: bool = False
-    """Spread optimizer states over the data-parallel ranks (ZeRO-1)."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """Data type of weights and activations; gradients and optimizer states are kept in fp32."""
 

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
-from torch._C._distributed_c10d import HashStore, Store, TCPStore
+from torch._C._distributed_c10d import HashStore, PrefixStore, Store, TCPStore
 
 from megatron_redone.common.errors import ConfigError
 from megatron_redone.parallel.config import ParallelConfig
@@ -122,13 +122,16 @@ def build_context(
     master_addr: str = "127.0.0.1",
     master_port: int = 0,
     store: Store | None = None,
-    timeout_seconds: float = 600.0,
+    attempt: int = 0,
+    timeout_seconds: float = 7200.0,
 ) -> ParallelContext:
     """Starts the process group (gloo on CPU, NCCL on CUDA) if there is none and lays the axes over it.
 
     Args:
         store: a rendezvous store to use; by default a TCP store at master_addr:master_port
             (in one process a store in memory).
+        attempt: how often the launcher started the job anew; attempts share one store and must not meet in it.
+        timeout_seconds: how long a collective may wait for another rank (one rank may work alone for long).
     Raises:
         ConfigError: the layout does not fit the world size.
     """
@@ -137,7 +140,9 @@ def build_context(
         raise ConfigError(problems)
     install_cpu_platform()
     if not dist.is_initialized():
-        _start_process_group(rank, world_size, local_rank, master_addr, master_port, store, timeout_seconds)
+        _start_process_group(
+            rank, world_size, local_rank, master_addr, master_port, store, attempt, timeout_seconds
+        )
     return _lay_axes(config, local_rank)
 
 
@@ -148,6 +153,7 @@ def _start_process_group(
     master_addr: str,
     master_port: int,
     store: Store | None,
+    attempt: int,
     timeout_seconds: float,
 ) -> None:
     timeout = datetime.timedelta(seconds=timeout_seconds)
@@ -160,7 +166,7 @@ def _start_process_group(
     if on_cuda():
         torch.cuda.set_device(local_rank)
     dist.init_process_group(
-        "nccl" if on_cuda() else "gloo", store=store, rank=rank, world_size=world_size, timeout=timeout
+        "nccl" if on_cuda() else "gloo", store=PrefixStore(f"attempt_{attempt}", store), rank=rank, world_size=world_size, timeout=timeout
     )
 
 

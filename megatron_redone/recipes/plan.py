@@ -57,7 +57,7 @@ def layout_problems(recipe: Recipe, world_size: int) -> list[str]:
         except InputError as error:
             shape, found = None, [*found, str(error)]
         if shape is not None and not found:
-            found = shape.layout_problems(parallel.tp, parallel.pp, parallel.ep, parallel.etp)
+            found = shape.layout_problems(parallel.tp, parallel.pp, parallel.ep, parallel.etp, parallel.sequence_parallel)
         problems += [f"stage {name}: {problem}" for problem in found]
     return problems
 
@@ -91,17 +91,12 @@ def _shape_of_folder(folder: Path) -> ModelShape | None:
     return read_shape(folder) if folder.is_dir() else None
 
 
-def stage_bytes(shape: ModelShape, parallel: ParallelConfig, world_size: int, trained: bool = True) -> int:
+def stage_bytes(shape: ModelShape, parallel: ParallelConfig, trained: bool = True) -> int:
     """Estimated bytes a rank needs: weights, and if it is trained gradients and optimizer (activations come on top)."""
     shard = shape.num_parameters() / parallel.model_parallel_size()
     if not trained:
         return round(shard * WEIGHT_BYTES[parallel.precision])
-    per_parameter = OPTIMIZER_BYTES[parallel.precision]
-    if parallel.distributed_optimizer:
-        kept = {"fp32": 8, "bf16": 6}[parallel.precision]
-        spread = per_parameter - kept
-        return round(shard * (kept + spread / parallel.data_parallel_size(world_size)))
-    return round(shard * per_parameter)
+    return round(shard * OPTIMIZER_BYTES[parallel.precision])
 
 
 def print_plan(recipe: Recipe, world_size: int) -> None:
@@ -132,7 +127,7 @@ def _cells(recipe: Recipe, name: str, stage: StageConfig, world_size: int) -> tu
     shape = model_shape(recipe, name)
     model = f"{shape.num_parameters() / 1e6:,.1f}M" if shape else "from its folder"
     trained = isinstance(stage, TrainingStage)
-    memory = f"{stage_bytes(shape, p, world_size, trained) / 2**30:.2f} GiB" if shape else ""
+    memory = f"{stage_bytes(shape, p, trained) / 2**30:.2f} GiB" if shape else ""
     batch = steps = ""
     if isinstance(stage, PretrainStage | SFTStage):
         tokens = stage.global_batch_size * stage.sequence_length

@@ -157,6 +157,7 @@ class StageExecutor:
                 local_rank=place.local_rank,
                 master_addr=place.master_addr,
                 master_port=place.master_port,
+                attempt=place.restart_count,
             )
         return self._context
 

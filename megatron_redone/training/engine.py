@@ -52,9 +52,8 @@ class MegatronEngine:
         return export_weights(self.model, self.context)
 
     def _start_optimizer(self, config: OptimizerConfig) -> None:
-        distributed = self.context.config.distributed_optimizer
         ddp_config = DistributedDataParallelConfig(
-            grad_reduce_in_fp32=True, use_distributed_optimizer=distributed, overlap_grad_reduce=False
+            grad_reduce_in_fp32=True, overlap_grad_reduce=False
         )
         self.ddp = DistributedDataParallel(self.model.config, ddp_config, self.model)
         self.model.config.finalize_model_grads_func = _finalize_grads
@@ -70,7 +69,6 @@ class MegatronEngine:
                 clip_grad=config.clip_grad,
                 bf16=self.context.dtype == torch.bfloat16,
                 params_dtype=self.context.dtype,
-                use_distributed_optimizer=distributed,
             ),
             [self.ddp],
         )

@@ -84,6 +84,7 @@ def trajectory(context: ParallelContext, shape: ModelShape, max_tokens: int = 40
         "clip_share": [metrics[1]["clip_share"], metrics[3]["clip_share"]],
         "entropy": [metrics[1]["entropy"], metrics[3]["entropy"]],
         "weights": {name: tensor.clone() for name, tensor in engine.export_hf_weights()},
+        "alone": [c.token_ids for c in generator.generate(prompts[:1], params, ["a"])[0]],  # replicas without a prompt
         "tokens": [[c.token_ids for c in group] for group in completions],
         "logprobs": [[c.logprobs for c in group] for group in completions],
     }
