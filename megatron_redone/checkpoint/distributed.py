@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import queue
 import shutil
 import warnings
 from collections.abc import Callable, Mapping
@@ -105,9 +106,13 @@ def _fresh_folder(temporary: Path, folder: Path) -> None:
 
 def _save_state(temporary: Path, folder: Path, state: ShardedState, context: ParallelContext) -> None:
     from megatron.core import dist_checkpointing
+    from megatron.core.dist_checkpointing.strategies import filesystem_async
     from megatron.core.dist_checkpointing.strategies.torch import TorchDistSaveShardedStrategy
     from torch.distributed.checkpoint.api import CheckpointException
 
+    # Saving here is synchronous, so results stay in this process. Megatron's own queue belongs to a manager process,
+    # which takes seconds to start and, when this process is killed, never ends.
+    filesystem_async._results_queue = queue.SimpleQueue()
     try:
         with disk_full_reported(folder), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch announces deprecations of its own sharded tensors

@@ -26,7 +26,7 @@ SOURCE = "sns-bench"
 LANGUAGE = "en"
 GENERAL_TASK = "arithmetic"
 MAX_PROBLEMS_SHOWN = 5
-_DRAWS_PER_SUM = 200
+_DRAWS_PER_SUM = 20
 
 
 @dataclass

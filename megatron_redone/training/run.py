@@ -176,5 +176,6 @@ class TrainingRun:
         if self._tensorboard is not None:
             self._tensorboard.close()
         with (self.folder / "metrics.jsonl").open("w", encoding="utf-8") as file:
-            file.writelines(json.dumps(row) + "\n" for row in self._rows)
+            # sorted as those that a checkpoint gave back are: a resume changes no byte
+            file.writelines(json.dumps(row, sort_keys=True) + "\n" for row in self._rows)
         atomic_write_json(self.folder / "training.json", self.summary())

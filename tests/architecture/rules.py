@@ -134,12 +134,14 @@ def node_line(node: ast.AST) -> int:
 
 
 def modules_free_of_torch(package: Path) -> list[str]:
-    """Dotted names of the modules that a login node imports: common, config, launch, configs and presets."""
+    """Dotted names of the modules that a login node imports: common, config, launch, configs, presets, and every
+    module that says of itself that it imports no torch."""
     names = []
     for path in sources(package):
         relative = path.relative_to(package)
         in_free_room = relative.parts[0] in ("common", "config", "launch")
-        if in_free_room or path.stem == "config" or "presets" in path.stem or path.name == "__init__.py":
+        says_so = "Imports no torch" in (ast.get_docstring(parse(path)) or "")
+        if in_free_room or says_so or path.stem == "config" or "presets" in path.stem or path.name == "__init__.py":
             parts = relative.with_suffix("").parts
             names.append(".".join([package.name, *(p for p in parts if p != "__init__")]))
     return names

@@ -71,7 +71,7 @@ def wait_until(condition: Callable[[], bool], process: subprocess.Popen[str]) ->
     while not condition():
         assert process.poll() is None, process.communicate()[1]
         assert time.monotonic() < give_up, "nothing happened"
-        time.sleep(0.005)
+        time.sleep(0.02)
 
 
 def checkpoint_of(output: Path, stage: str) -> Path:

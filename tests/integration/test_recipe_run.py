@@ -58,7 +58,7 @@ def test_counts_of_the_manifests_add_up(finished_run: Path) -> None:
         "rows/general": 8,
     }  # fmt: skip
     assert counts["warmup_set"]["conversations"] == counts["explore_set"]["rows"] == 36
-    assert counts["warmup"]["steps"] == 40 and counts["explore.seed1"]["steps"] == 3
+    assert counts["warmup"]["steps"] == 60 and counts["explore.seed1"]["steps"] == 3
     assert counts["refinement_set.seed1"]["rows"] == 12
     spent = sum(counts[stage]["compute_tokens"] for stage in ("explore.seed1", "refine.seed1"))
     assert counts["sft_only.seed1"]["matched_compute_tokens"] == spent
@@ -87,19 +87,18 @@ def test_a_second_run_changes_no_file(finished_run: Path, tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    ("override", "again"),
+    ("overrides", "again"),
     [
-        ("refine.num_rollouts=2", {"refine.seed1", "sft_only.seed1", "judged.seed1"}),
-        ("judged.evaluate.split=validation", {"judged.seed1"}),
-        ("baselines.split=validation", {"baselines"}),
+        (["refine.num_rollouts=2"], {"refine.seed1", "sft_only.seed1", "judged.seed1"}),
+        (["judged.evaluate.split=validation", "baselines.split=validation"], {"judged.seed1", "baselines"}),
     ],
 )
 def test_a_changed_setting_runs_that_stage_and_its_readers_again(
-    finished_run: Path, tmp_path: Path, override: str, again: set[str]
+    finished_run: Path, tmp_path: Path, overrides: list[str], again: set[str]
 ) -> None:
     output = copy_without(finished_run, tmp_path / "run", [])
     before = contents(output)
-    assert run_here(output, override) == 0
+    assert run_here(output, *overrides) == 0
     after = contents(output)
     changed = {name for name in before.keys() | after.keys() if before.get(name) != after.get(name)}
     assert {name.split("/")[0] for name in changed} == again
