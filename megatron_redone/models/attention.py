@@ -20,7 +20,6 @@ from megatron.core.transformer.module import MegatronModule
 from megatron.core.transformer.transformer_config import TransformerConfig
 from torch import Tensor
 
-
 SHORT_DOCUMENT_TOKENS = 160
 """On CPU, torch's flash kernel costs ten times two matrix products at 40 tokens and half of them at 256."""
 

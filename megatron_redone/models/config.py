@@ -78,9 +78,7 @@ class ModelShape(StrictModel):
         embeddings = self.vocab_size * h * (1 if self.tie_embeddings else 2)
         return self.num_layers * (attention + mlp + 2 * h) + h + embeddings
 
-    def layout_problems(
-        self, tp: int, pp: int, ep: int, etp: int, sequence_parallel: bool | None = None
-    ) -> list[str]:
+    def layout_problems(self, tp: int, pp: int, ep: int, etp: int, sequence_parallel: bool | None = None) -> list[str]:
         """Which axes do not divide this model; empty when the layout fits."""
         checks = [("num_heads", self.num_heads, "tp", tp), ("num_kv_heads", self.num_kv_heads, "tp", tp)]
         checks.append(("num_layers", self.num_layers, "pp", pp))

@@ -140,9 +140,7 @@ def build_context(
         raise ConfigError(problems)
     install_cpu_platform()
     if not dist.is_initialized():
-        _start_process_group(
-            rank, world_size, local_rank, master_addr, master_port, store, attempt, timeout_seconds
-        )
+        _start_process_group(rank, world_size, local_rank, master_addr, master_port, store, attempt, timeout_seconds)
     return _lay_axes(config, local_rank)
 
 
@@ -166,7 +164,11 @@ def _start_process_group(
     if on_cuda():
         torch.cuda.set_device(local_rank)
     dist.init_process_group(
-        "nccl" if on_cuda() else "gloo", store=PrefixStore(f"attempt_{attempt}", store), rank=rank, world_size=world_size, timeout=timeout
+        "nccl" if on_cuda() else "gloo",
+        store=PrefixStore(f"attempt_{attempt}", store),
+        rank=rank,
+        world_size=world_size,
+        timeout=timeout,
     )
 
 

@@ -67,7 +67,7 @@ class TrainingStage(ScoredStage):
 
 
 class SynthesizeStage(SynthesizeConfig, StageConfig):
-    """Generated quickstart data: a corpus, rows in four splits, general rows."""
+    """Generated quickstart data: a corpus, rows in four splits, general rows. Its `seed` is added to the recipe's."""
 
     kind: Literal["synthesize"]
 

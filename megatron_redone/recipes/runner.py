@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections.abc import Sequence
@@ -52,12 +53,13 @@ class RecipeRunner:
         """
         wanted = [run for run in self.recipe.runs if only_stage in (None, run.name)]
         again = self._again(from_stage)
-        self.workspace.root.mkdir(parents=True, exist_ok=True)
+        self.status |= {run.id: "done" for run in self.recipe.runs if run not in wanted and self.workspace.stands(run)}
         began = time.monotonic()
-        if self.environment.world_size == 1 and self.recipe.config.workers > 1:
-            self._run_side_by_side(wanted, again)
-        else:
-            self._run_in_order(wanted, again)
+        with self.workspace.locked() if self.environment.is_main else contextlib.nullcontext():
+            if self.environment.world_size == 1 and self.recipe.config.workers > 1:
+                self._run_side_by_side(wanted, again)
+            else:
+                self._run_in_order(wanted, again)
         if self.environment.is_main:
             LOG.info("all stages done in %.0f s", time.monotonic() - began)
         return self.workspace

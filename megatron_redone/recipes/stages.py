@@ -49,7 +49,7 @@ def run_synthesize(execution: Execution) -> None:
     """Corpus and rows of the generated world."""
     config = execution.config(kinds.SynthesizeStage)
     fields = {name: getattr(config, name) for name in SynthesizeConfig.model_fields}
-    counts = generate(SynthesizeConfig(**{**fields, "seed": execution.seed}), execution.work)
+    counts = generate(SynthesizeConfig(**{**fields, "seed": execution.seed + config.seed}), execution.work)
     atomic_write_json(execution.work / "counts.json", counts)
     execution.counts["documents"] = counts["corpus"]["documents"]
     for split, by_task in counts["rows"].items():

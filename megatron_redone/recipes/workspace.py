@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
 import platform
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from megatron_redone.common.errors import DataError
+from megatron_redone.common.errors import DataError, InputError
 from megatron_redone.common.files import atomic_write_json, fsync_directory, sha256_path
 from megatron_redone.recipes.config import is_path
 from megatron_redone.recipes.graph import Recipe, StageRun
@@ -62,22 +64,43 @@ class Workspace:
             records[field] = FileRecord(path=reference, sha256=digest)
         return records
 
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keeps every other run out of this folder.
+
+        Raises:
+            InputError: another run works in it.
+        """
+        self.root.mkdir(parents=True, exist_ok=True)
+        with (self.root / ".lock").open("w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise InputError(
+                    f"{self.root}: another run works in this folder; wait for it, stop it, or give another `output`"
+                ) from error
+            yield
+
     def is_done(self, run: StageRun) -> bool:
         """Whether the run's artefact stands, made from this configuration and these inputs."""
         path = self.folder(run.id) / MANIFEST
         if not path.is_file():
             return False
         manifest = json.loads(path.read_text(encoding="utf-8"))
-        if manifest["status"] != "done" or manifest["config"] != stage_settings(run):
+        if manifest["status"] != "done" or identity_of(manifest["config"]) != identity_of(stage_settings(run)):
             return False
         records = {name: record.model_dump() for name, record in self.input_records(run).items()}
         return bool(manifest["inputs"] == records)
+
+    def stands(self, run: StageRun) -> bool:
+        """Whether some finished artefact of the run stands, made from whatever inputs."""
+        return (self.folder(run.id) / MANIFEST).is_file()
 
     def open_work(self, run: StageRun) -> Path:
         """The work folder, emptied unless it belongs to the same configuration and inputs."""
         folder = self.work_folder(run.id)
         records = {name: record.model_dump() for name, record in self.input_records(run).items()}
-        identity = {"config": stage_settings(run), "inputs": records}
+        identity = {"config": identity_of(stage_settings(run)), "inputs": records}
         marker = folder / "work.json"
         if not marker.is_file() or json.loads(marker.read_text()) != identity:
             shutil.rmtree(folder, ignore_errors=True)
@@ -150,6 +173,14 @@ def stage_settings(run: StageRun) -> dict[str, Any]:
     """Everything that decides a stage run's result, apart from its inputs' contents."""
     settings = run.config.model_dump(mode="json")
     return {**settings, "seed": run.run_seed}
+
+
+def identity_of(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings that decide a stage's result: not its threads, checkpoints and layout, which may change on the way."""
+    identity = {name: value for name, value in settings.items() if name not in ("threads", "checkpoint_every")}
+    if "parallel" in identity:
+        identity["parallel"] = {"precision": identity["parallel"]["precision"]}
+    return identity
 
 
 def machine() -> dict[str, Any]:

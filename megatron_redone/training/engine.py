@@ -52,9 +52,7 @@ class MegatronEngine:
         return export_weights(self.model, self.context)
 
     def _start_optimizer(self, config: OptimizerConfig) -> None:
-        ddp_config = DistributedDataParallelConfig(
-            grad_reduce_in_fp32=True, overlap_grad_reduce=False
-        )
+        ddp_config = DistributedDataParallelConfig(grad_reduce_in_fp32=True, overlap_grad_reduce=False)
         self.ddp = DistributedDataParallel(self.model.config, ddp_config, self.model)
         self.model.config.finalize_model_grads_func = _finalize_grads
         self.optimizer = get_megatron_optimizer(

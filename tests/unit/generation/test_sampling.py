@@ -12,7 +12,7 @@ def test_uniforms_are_uniform_and_independent_over_places() -> None:
     keys = sequence_keys(0, [str(i) for i in range(2000)], 1)
     first, second = (uniforms(keys, torch.full_like(keys, place)) for place in (0, 1))
     for values in (first, second):
-        assert 0 < float(values.min()) and float(values.max()) < 1
+        assert float(values.min()) > 0 and float(values.max()) < 1
         assert float(values.mean()) == pytest.approx(0.5, abs=0.03)
         assert float(values.var()) == pytest.approx(1 / 12, abs=0.01)
     assert abs(float(torch.corrcoef(torch.stack([first, second]))[0, 1])) < 0.08

@@ -70,9 +70,7 @@ def test_gradient_equals_finite_differences(scale: float) -> None:
 
 def test_on_policy_gradient_is_minus_advantage() -> None:
     logprobs, labelled = tokens(3, 0.0)
-    labelled = LabelledTokens(
-        labelled.weights_N, labelled.document_N, {"advantages": labelled.signals["advantages"]}
-    )
+    labelled = LabelledTokens(labelled.weights_N, labelled.document_N, {"advantages": labelled.signals["advantages"]})
     DAPO()(logprobs, labelled).terms[0].loss_sum.backward()
     torch.testing.assert_close(logprobs.grad, -labelled.signals["advantages"])
 

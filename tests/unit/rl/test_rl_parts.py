@@ -137,9 +137,7 @@ def test_groups_without_differing_scores_are_thrown_away_and_replaced(template: 
 
 
 def test_without_dynamic_sampling_all_groups_are_kept(template: ChatTemplate) -> None:
-    sampler = GroupSampler(
-        config(dynamic_sampling=False), PromptQueue([sum_row(1), sum_row(2)], 1.0, 0), template, 0
-    )
+    sampler = GroupSampler(config(dynamic_sampling=False), PromptQueue([sum_row(1), sum_row(2)], 1.0, 0), template, 0)
     sampled = sampler.next_informative_groups(ScriptedGenerator(template, lambda text, sample: "x"))
     assert len(sampled.groups) == 4 and sampled.batches == 1
 
@@ -180,5 +178,3 @@ def test_learning_rate_rises_over_rollouts_then_stays() -> None:
 def test_sizes_that_do_not_divide_are_refused() -> None:
     with pytest.raises(ValueError, match="prompts_per_rollout=5 is not divisible"):
         config(prompts_per_rollout=5)
-
-

@@ -22,7 +22,9 @@ CUTS = {
 }
 
 
-def train(cut: list[list[int]], objective: Objective, context: ParallelContext) -> tuple[float, dict[str, torch.Tensor]]:
+def train(
+    cut: list[list[int]], objective: Objective, context: ParallelContext
+) -> tuple[float, dict[str, torch.Tensor]]:
     shape = shape_of("qwen3-tiny")
     engine = MegatronEngine(shape, context, OptimizerConfig(lr=1e-2, epsilon=EPSILON))
     engine.load_hf_weights(WideRandomWeights(shape, 3), "test weights")
