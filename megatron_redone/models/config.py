@@ -101,8 +101,8 @@ class ModelShape(StrictModel):
             )
         if self.is_moe and tp > 1 and sequence_parallel is False:
             found.append(
-                f"parallel.sequence_parallel=false with experts and parallel.tp={tp}: Megatron-core trains experts under "
-                "tensor parallelism only with it; leave it out or set it to true"
+                f"parallel.sequence_parallel=false with experts and parallel.tp={tp}: Megatron-core trains experts "
+                "under tensor parallelism only with it; leave it out or set it to true"
             )
         if not self.is_moe and ep > 1:
             found.append(f"parallel.ep={ep} with a dense {self.family} model; experts are needed, set ep=1")

@@ -251,5 +251,14 @@ def is_path(reference: str) -> bool:
     return "/" in reference
 
 
+MODEL = "model"
+"""Where the folder of a stage that makes a model holds it."""
+
+
+def model_folder(folder: Path) -> Path:
+    """The model of a stage's folder, or the folder itself, which was made elsewhere."""
+    return folder / MODEL if (folder / MODEL).is_dir() else folder
+
+
 SECTION_DEFAULTS = ("parallel", "optimizer", "generation", "overlong", "evaluate")
 """Top-level sections of a recipe that become defaults of its stages."""

@@ -15,7 +15,14 @@ from megatron_redone.generation.base import GenerationEngine
 from megatron_redone.generation.config import GenerationConfig
 from megatron_redone.generation.megatron_engine import MegatronGenerator
 from megatron_redone.parallel.context import ParallelContext
-from megatron_redone.recipes.config import EvaluationConfig, ScoredStage, StageConfig, TrainingStage
+from megatron_redone.recipes.config import (
+    MODEL,
+    EvaluationConfig,
+    ScoredStage,
+    StageConfig,
+    TrainingStage,
+    model_folder,
+)
 from megatron_redone.recipes.graph import StageRun
 from megatron_redone.reporting.schema import EvaluationResult, Prediction
 from megatron_redone.tasks.reading import read_rows
@@ -26,7 +33,6 @@ from megatron_redone.training.model_folder import load_engine, save_model_folder
 from megatron_redone.training.run import TrainingRun
 
 T = TypeVar("T", bound=StageConfig)
-MODEL = "model"
 GENERAL = "general.jsonl"
 
 
@@ -67,8 +73,7 @@ class Execution:
 
     def model_folder(self, name: str = "model") -> Path:
         """The model of an input: a stage's, or a folder made elsewhere."""
-        folder = self.input_path(name)
-        return folder / MODEL if (folder / MODEL).is_dir() else folder
+        return model_folder(self.input_path(name))
 
     def load_model(self, optimizer: OptimizerConfig | None = None) -> tuple[MegatronEngine, Tokenizer, ChatTemplate]:
         """Engine, tokenizer and chat template of the input `model`."""

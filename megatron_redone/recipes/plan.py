@@ -22,6 +22,7 @@ from megatron_redone.recipes.config import (
     TrainingStage,
     artefacts_of,
     is_path,
+    model_folder,
 )
 from megatron_redone.recipes.graph import Recipe
 
@@ -90,7 +91,7 @@ def model_shape(recipe: Recipe, stage: str) -> ModelShape | None:
 
 
 def _shape_of_folder(folder: Path) -> ModelShape | None:
-    return read_shape(folder) if folder.is_dir() else None
+    return read_shape(model_folder(folder)) if folder.is_dir() else None
 
 
 def stage_bytes(shape: ModelShape, parallel: ParallelConfig, trained: bool = True) -> int:
