@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean
@@ -13,8 +14,8 @@ from megatron_redone.generation.base import GenerationEngine, SamplingParams
 from megatron_redone.generation.config import GenerationConfig
 from megatron_redone.generation.prompts import fit_prompt
 from megatron_redone.reporting.schema import BaselineResult, EvaluationResult, Prediction, TaskScore
-from megatron_redone.scoring.base import Score
-from megatron_redone.scoring.statistics import bootstrap_aggregate_interval
+from megatron_redone.scoring.base import Score, Scorer
+from megatron_redone.scoring.statistics import bootstrap_aggregate_interval, mean_interval
 from megatron_redone.tasks.base import Row
 from megatron_redone.tasks.baselines import copy_options, empty_prediction, majority_answer
 from megatron_redone.tasks.catalogue import get_task
@@ -87,7 +88,7 @@ def score_outputs(rows: Sequence[Row], outputs: Sequence[str], template: ChatTem
 
 
 def task_scores(rows: Sequence[Row], outputs: Sequence[str]) -> list[TaskScore]:
-    """The benchmark value of each task in 0..100 with its bootstrap interval, in order of the task names."""
+    """The benchmark value of each task in 0..100 with its interval, in order of the task names."""
     by_task: dict[str, list[int]] = {}
     for index, row in enumerate(rows):
         by_task.setdefault(row.task, []).append(index)
@@ -95,7 +96,7 @@ def task_scores(rows: Sequence[Row], outputs: Sequence[str]) -> list[TaskScore]:
     for name in sorted(by_task):
         task, members = get_task(name), by_task[name]
         scores: list[Score] = task.score([outputs[i] for i in members], [rows[i] for i in members])
-        low, high = bootstrap_aggregate_interval(task.scorer, scores, INTERVAL_SEED, num_resamples=NUM_RESAMPLES)
+        low, high = score_interval(task.scorer, scores)
         results.append(
             TaskScore(
                 task=name,
@@ -108,6 +109,15 @@ def task_scores(rows: Sequence[Row], outputs: Sequence[str]) -> list[TaskScore]:
             )
         )
     return results
+
+
+def score_interval(scorer: Scorer, scores: Sequence[Score]) -> tuple[float, float]:
+    """95% interval of the benchmark value in 0..1: Wilson's for a share of right answers, which has a width also when
+    all are right or all are wrong; else the bootstrap's."""
+    values = [score.value for score in scores]
+    if math.isclose(scorer.aggregate(scores), fmean(values)):
+        return mean_interval(values, INTERVAL_SEED, num_resamples=NUM_RESAMPLES)
+    return bootstrap_aggregate_interval(scorer, scores, INTERVAL_SEED, num_resamples=NUM_RESAMPLES)
 
 
 def baselines(rows: Sequence[Row], train_rows: Sequence[Row]) -> list[BaselineResult]:

@@ -144,12 +144,10 @@ def _recipe_problems(config: RecipeConfig, names: Mapping[str, Any]) -> list[str
 
 
 def _expand(config: RecipeConfig, stages: Mapping[str, StageConfig]) -> list[StageRun]:
-    """All runs: the stages that run once, then seed after seed, so that whole chains can run side by side."""
+    """All runs: stage by stage, each for all seeds, so that a pool of processes never waits for one long chain."""
     runs = []
-    for seed in (None, *config.seeds):
-        for name, stage in stages.items():
-            if stage.per_seed != (seed is not None):
-                continue
+    for name, stage in stages.items():
+        for seed in config.seeds if stage.per_seed else (None,):
             inputs = {
                 field: f"{reference}.seed{seed}" if reference in stages and stages[reference].per_seed else reference
                 for field, reference in artefacts_of(stage)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import signal
 import time
@@ -105,7 +106,8 @@ class TrainingRun:
             Interrupted: a stop was asked for; a checkpoint was written.
         """
         start = self._resume(engine, restore)
-        with Progress(self.name, num_steps, unit, enabled=self.context.is_main) as progress:
+        progress = Progress(self.name, num_steps, unit, enabled=self.context.is_main)
+        with progress, contextlib.closing(self):
             progress.start_at(start)
             for step in range(start, num_steps):
                 began, tokens_before = time.monotonic(), self.trained_tokens
@@ -124,6 +126,11 @@ class TrainingRun:
                         "the same command goes on from there"
                     )
         self._write_metrics()
+
+    def close(self) -> None:
+        """Writes out what TensorBoard has not yet."""
+        if self._tensorboard is not None:
+            self._tensorboard.close()
 
     def summary(self) -> dict[str, int]:
         """Counts for the manifest."""
@@ -173,8 +180,6 @@ class TrainingRun:
     def _write_metrics(self) -> None:
         if not self.context.is_main:
             return
-        if self._tensorboard is not None:
-            self._tensorboard.close()
         with (self.folder / "metrics.jsonl").open("w", encoding="utf-8") as file:
             # sorted as those that a checkpoint gave back are: a resume changes no byte
             file.writelines(json.dumps(row, sort_keys=True) + "\n" for row in self._rows)

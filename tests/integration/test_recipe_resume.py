@@ -113,3 +113,19 @@ def test_workers_end_with_their_run_and_stop_with_it(
     status = status_of(begun)
     assert status["refine.seed1"] == "interrupted" and status["judged.seed1"] == "pending"
     assert_equal_after_resume(begun, whole, capfd)
+
+
+def test_ctrl_c_on_two_tensor_parallel_ranks_and_going_on_with_one(
+    begun: Path, whole: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    process = start(begun, "--nproc", "2", "parallel.tp=2", *LONG)
+    wait_until(checkpoint_of(begun, "refine.seed1").exists, process)
+    ranks = psutil.Process(process.pid).children(recursive=True)
+    process.send_signal(signal.SIGINT)
+    code, said = end_of(process)
+    assert code == 130 and "the same command goes on from there" in said and "Traceback" not in said
+    assert gone(ranks)
+    capfd.readouterr()
+    assert run_here(begun, *LONG) == 0
+    assert "refine.seed1: going on from step" in capfd.readouterr().err
+    assert manifest(begun, "refine.seed1")["counts"]["steps"] == manifest(whole, "refine.seed1")["counts"]["steps"]

@@ -1,70 +1,67 @@
-"""What the dry run says of a recipe on a model folder."""
-
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
 
-from megatron_redone.common.errors import CheckpointError
-from megatron_redone.models.families import shape_to_hf
 from megatron_redone.models.presets import get_preset
 from megatron_redone.parallel.config import ParallelConfig
 from megatron_redone.recipes.graph import Recipe, load_recipe
-from megatron_redone.recipes.plan import layout_problems, model_shape, print_plan, stage_bytes
+from megatron_redone.recipes.plan import input_problems, layout_problems, model_shape, stage_bytes
+from tools.make_tiny_checkpoint import write_tiny_checkpoint
 
-RECIPE = """
-name: plan
+TEXT = """\
+name: part
 output: run
 stages:
-  before: {kind: evaluate, model: ./model}
-  rows: {kind: rl_set, data: ./data}
-  explore: {kind: dapo, model: before, rows: rows, parallel: {precision: bf16}}
+  words: {kind: tokenizer, corpus: ./corpus, vocab_size: 700}
+  tokens: {kind: tokenize, corpus: ./corpus, tokenizer: words}
+  start: {kind: pretrain, model: {preset: qwen3-tiny}, tokens: tokens, tokenizer: words, steps: 1}
+  tuned: {kind: sft, model: start, conversations: ./chats, steps: 1}
+  hub: {kind: evaluate, model: ./hub}
+  more: {kind: pretrain, model: {path: hub}, tokens: tokens, tokenizer: ./words, steps: 1}
 """
 
 
-def recipe_on(folder: Path, config: object) -> Recipe:
-    path = folder / "recipe.yaml"
-    path.write_text(RECIPE, encoding="utf-8")
-    if config is not None:
-        (folder / "model").mkdir()
-        (folder / "model" / "config.json").write_text(json.dumps(config), encoding="utf-8")
-    return load_recipe(path)
+@pytest.fixture
+def recipe(tmp_path: Path) -> Recipe:
+    (tmp_path / "recipe.yaml").write_text(TEXT)
+    return load_recipe(tmp_path / "recipe.yaml")
 
 
-@pytest.mark.parametrize("preset", ["qwen2.5-7b", "qwen3-30b-a3b", "smollm2-135m"])
-def test_stages_take_the_shape_of_the_model_folder(tmp_path: Path, preset: str) -> None:
-    shape = get_preset(preset)
-    recipe = recipe_on(tmp_path, shape_to_hf(shape, "bfloat16"))
-    assert model_shape(recipe, "before") == model_shape(recipe, "explore") == shape
+def test_paths_that_are_not_there_are_listed_each_once(recipe: Recipe, tmp_path: Path) -> None:
+    for name in ("corpus", "words"):
+        (tmp_path / name).mkdir()
+    first, second = input_problems(recipe)
+    assert first.startswith("stage tuned: conversations='./chats': ") and "relative to the recipe file" in first
+    assert second.startswith(f"stage hub: model='./hub': {tmp_path / 'hub'} is not there")
 
 
-def test_layout_is_checked_against_the_model_folder(tmp_path: Path) -> None:
-    recipe = recipe_on(tmp_path, shape_to_hf(get_preset("smollm2-135m"), "bfloat16"))
-    assert layout_problems(recipe, 1) == []
-    path = tmp_path / "recipe.yaml"
-    (problem,) = layout_problems(load_recipe(path, ["explore.parallel.tp=2"]), 2)[:1]
-    assert "num_heads=9 is not divisible by parallel.tp=2" in problem
+def test_the_shape_is_followed_back_to_a_preset_or_a_folder(recipe: Recipe, tmp_path: Path) -> None:
+    tiny = get_preset("qwen3-tiny").model_copy(update={"vocab_size": 700})
+    assert model_shape(recipe, "start") == model_shape(recipe, "tuned") == tiny
+    assert model_shape(recipe, "hub") is None and model_shape(recipe, "words") is None
+    moe = get_preset("qwen3-moe-tiny")
+    write_tiny_checkpoint(moe, tmp_path / "hub")
+    found = model_shape(recipe, "more")
+    assert found is not None and (found.family, found.num_experts) == ("qwen3_moe", moe.num_experts)
 
 
-def test_a_folder_that_is_not_there_yet_leaves_the_shape_open(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    recipe = recipe_on(tmp_path, None)
-    assert model_shape(recipe, "explore") is None
-    print_plan(recipe, 1)
-    assert "folder" in capsys.readouterr().out
+def test_all_layouts_that_do_not_fit_are_listed(tmp_path: Path) -> None:
+    (tmp_path / "recipe.yaml").write_text(TEXT + "parallel: {pp: 3}\n")
+    recipe = load_recipe(tmp_path / "recipe.yaml")
+    found = layout_problems(recipe, 3)
+    assert [line.split(":")[0] for line in found] == ["stage start", "stage tuned"]
+    assert "num_layers=4 is not divisible by parallel.pp=3; choose a divisor of 4" in found[0]
+    (tmp_path / "hub").mkdir()
+    assert "no config.json" in layout_problems(recipe, 3)[2]
 
 
-def test_an_unknown_architecture_is_refused(tmp_path: Path) -> None:
-    recipe = recipe_on(tmp_path, {"architectures": ["GPT2LMHeadModel"]})
-    with pytest.raises(CheckpointError, match=r"GPT2LMHeadModel.*is not supported; known: LlamaForCausalLM"):
-        model_shape(recipe, "explore")
-
-
-def test_a_stage_that_does_not_train_needs_its_weights_alone() -> None:
-    shape = get_preset("smollm2-135m")
-    bf16 = ParallelConfig(precision="bf16")
-    assert stage_bytes(shape, bf16, trained=False) == 2 * shape.num_parameters()
-    assert stage_bytes(shape, bf16) == 18 * shape.num_parameters()
+def test_memory_counts_weights_gradients_and_moments() -> None:
+    shape = get_preset("qwen3-8b")
+    count = shape.num_parameters()
+    assert stage_bytes(shape, ParallelConfig(precision="bf16")) == count * (2 + 4 + 4 + 8)
+    assert stage_bytes(shape, ParallelConfig()) == count * (4 + 4 + 8)
+    split = stage_bytes(shape, ParallelConfig(precision="bf16", tp=4, pp=2))
+    assert split == pytest.approx(count * 18 / 8, abs=1)
+    assert stage_bytes(shape, ParallelConfig(precision="bf16"), trained=False) == count * 2

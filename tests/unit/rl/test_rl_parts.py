@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import statistics
 from collections import Counter
-from collections.abc import Iterable, Sequence
 from typing import Any
 
 import pytest
@@ -12,8 +11,7 @@ from hypothesis import given, strategies
 
 from megatron_redone.common.errors import DataError, RedoneError
 from megatron_redone.data.chat_template import ChatTemplate
-from megatron_redone.data.tokenizer import train_sentencepiece
-from megatron_redone.generation.base import Completion, SamplingParams
+from megatron_redone.generation.base import Completion
 from megatron_redone.rl.advantage import assign_advantages
 from megatron_redone.rl.config import DAPOConfig, OverlongConfig
 from megatron_redone.rl.dapo import minibatches, rate_of
@@ -22,10 +20,7 @@ from megatron_redone.rl.prompts import PromptQueue
 from megatron_redone.rl.reward import overlong_penalty
 from megatron_redone.rl.rollout import Group, Response
 from megatron_redone.tasks.base import Row
-
-
-def sum_row(number: int, task: str = "arithmetic") -> Row:
-    return Row(f"{task}-{number}", task, "en", {"question": f"{number} + 1"}, str(number + 1))
+from tests.scripted_generation import ScriptedGenerator, number_in, sum_row, sums_template
 
 
 def config(**settings: Any) -> DAPOConfig:
@@ -39,33 +34,7 @@ def config(**settings: Any) -> DAPOConfig:
 
 @pytest.fixture(scope="module")
 def template(tmp_path_factory: pytest.TempPathFactory) -> ChatTemplate:
-    folder = tmp_path_factory.mktemp("tokenizer")
-    texts = [f"Calculate: what is {a} + {b}? the answer is {a + b}" for a in range(12) for b in range(12)]
-    return ChatTemplate(train_sentencepiece(texts, folder, 330, 0))
-
-
-class ScriptedGenerator:
-    """Answers by a function of the prompt's text and the sample's number."""
-
-    def __init__(self, template: ChatTemplate, answer: Any) -> None:
-        self.template, self.answer = template, answer
-
-    def generate(
-        self, prompts: Sequence[Sequence[int]], params: SamplingParams, keys: Sequence[str]
-    ) -> list[list[Completion]]:
-        results = []
-        for prompt in prompts:
-            text = self.template.tokenizer.decode(prompt)
-            samples = []
-            for number in range(params.num_samples):
-                ids = (*self.template.answer_ids(self.answer(text, number)), self.template.end_id)
-                samples.append(Completion(ids, tuple(-0.5 for _ in ids), "stop"))
-            results.append(samples)
-        return results
-
-    def update_weights(self, stream: Iterable[tuple[str, Any]], version: int) -> None: ...
-
-    def close(self) -> None: ...
+    return sums_template(tmp_path_factory.mktemp("tokenizer"))
 
 
 @pytest.mark.parametrize(("length", "expected"), [(1, 0.0), (60, 0.0), (70, -0.25), (80, -0.5), (100, -1.0)])
@@ -121,7 +90,7 @@ def test_no_rows_are_refused() -> None:
 
 def test_groups_without_differing_scores_are_thrown_away_and_replaced(template: ChatTemplate) -> None:
     def answer(text: str, sample: int) -> str:
-        number = int(text.split("Calculate: ")[-1].split(" +")[0])
+        number = number_in(text)
         return str(number + 1) if number % 2 or sample == 0 else "0"  # odd: all right; even: one right, one wrong
 
     queue = PromptQueue([sum_row(n) for n in range(2, 12)], 1.0, 0)
