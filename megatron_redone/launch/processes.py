@@ -174,9 +174,11 @@ class _Ranks:
     def _wait(self, wake_reader: int) -> None:
         """Until every rank has ended, or until the grace after the first failure or second signal is over."""
         num_signals = 0
+        waiter = select.poll()
+        waiter.register(wake_reader, select.POLLIN)
         while len(self.exit_codes) < self.nproc:
             left = None if self.deadline is None else max(0.0, self.deadline - time.monotonic())
-            if not select.select([wake_reader], [], [], left)[0]:
+            if not waiter.poll(None if left is None else left * 1000.0):  # poll: select refuses descriptors over 1023
                 return
             for number in os.read(wake_reader, 512):
                 if number == 0:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import datetime
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import torch
@@ -141,7 +141,19 @@ def build_context(
     install_cpu_platform()
     if not dist.is_initialized():
         _start_process_group(rank, world_size, local_rank, master_addr, master_port, store, attempt, timeout_seconds)
-    return _lay_axes(config, local_rank)
+    global _laid
+    if _laid is None or _axis_sizes(_laid.config) != _axis_sizes(config):
+        _laid = _lay_axes(config, local_rank)
+    return replace(_laid, config=config)
+
+
+_laid: ParallelContext | None = None
+"""The layout that Megatron's own global state is in. Laying it anew makes new groups, and torch keeps the old ones with
+their sockets, so an equal layout is taken again."""
+
+
+def _axis_sizes(config: ParallelConfig) -> tuple[int, int, int, int]:
+    return (config.tp, config.pp, config.ep, config.etp)
 
 
 def _start_process_group(
@@ -207,6 +219,8 @@ def shutdown() -> None:
     """Ends Megatron's state and the process group."""
     from megatron.core import parallel_state
 
+    global _laid
+    _laid = None
     parallel_state.destroy_model_parallel()
     if dist.is_initialized():
         dist.destroy_process_group()

@@ -8,7 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +41,7 @@ sys.exit(main(sys.argv[1:]))
 
 
 @pytest.fixture
-def said(capfd: pytest.CaptureFixture[str]) -> Iterator[Any]:
+def said(capfd: pytest.CaptureFixture[str]) -> Callable[[], str]:
     """What was written to stderr since the last call, in one line."""
     capfd.readouterr()
     return lambda: " ".join(capfd.readouterr().err.split())
@@ -70,7 +70,7 @@ def only(folder: Path, **stages: dict[str, Any]) -> Path:
     return path
 
 
-def test_every_problem_of_a_recipe_is_said_at_once(tmp_path: Path, said: Any) -> None:
+def test_every_problem_of_a_recipe_is_said_at_once(tmp_path: Path, said: Callable[[], str]) -> None:
     path = changed(
         tmp_path,
         ("name: mini\n", "name: mini\ngenaration: {}\n"),
@@ -94,7 +94,7 @@ def test_every_problem_of_a_recipe_is_said_at_once(tmp_path: Path, said: Any) ->
     assert f"{path}:" in message and "Traceback" not in message
 
 
-def test_a_cycle_is_refused(tmp_path: Path, said: Any) -> None:
+def test_a_cycle_is_refused(tmp_path: Path, said: Callable[[], str]) -> None:
     sft = {"kind": "sft", "conversations": "set", "steps": 1}
     path = only(tmp_path, set={"kind": "sft_set", "data": "./rows"}, a=sft | {"model": "b"}, b=sft | {"model": "a"})
     assert redone("run", path) == 2
@@ -119,13 +119,13 @@ def test_a_cycle_is_refused(tmp_path: Path, said: Any) -> None:
         (["warmup_set=3"], "stage warmup_set: must be a section with a `kind`"),
     ],
 )
-def test_settings_that_do_not_fit(tmp_path: Path, said: Any, arguments: list[str], expected: str) -> None:
+def test_settings_that_do_not_fit(tmp_path: Path, said: Callable[[], str], arguments: list[str], expected: str) -> None:
     assert redone("run", RECIPE, f"output={tmp_path / 'run'}", *arguments) == 2
     assert expected in said()
     assert not (tmp_path / "run").exists()
 
 
-def test_files_and_options_that_are_not_there(tmp_path: Path, said: Any) -> None:
+def test_files_and_options_that_are_not_there(tmp_path: Path, said: Callable[[], str]) -> None:
     assert redone("run", tmp_path / "none.yaml") == 2
     assert f"{tmp_path / 'none.yaml'}: no such file; check the path" in said()
     assert redone("run", RECIPE, "--dry-runn") == 2
@@ -157,7 +157,7 @@ def rows(finished_run: Path, tmp_path: Path) -> Path:
     return tmp_path / "rows"
 
 
-def test_bad_rows_are_refused_counted_and_listed(rows: Path, tmp_path: Path, said: Any) -> None:
+def test_bad_rows_are_refused_counted_and_listed(rows: Path, tmp_path: Path, said: Callable[[], str]) -> None:
     path = only(tmp_path, picked={"kind": "sft_set", "data": "./rows"})
     output = tmp_path / "run"
     assert redone("run", path, f"output={output}", "max_refused_share=0.06") == 0
@@ -173,7 +173,7 @@ def test_bad_rows_are_refused_counted_and_listed(rows: Path, tmp_path: Path, sai
     assert manifest(output, "picked") == found  # what stood before still stands
 
 
-def test_a_model_folder_without_its_tokenizer(finished_run: Path, tmp_path: Path, said: Any) -> None:
+def test_a_model_folder_without_its_tokenizer(finished_run: Path, tmp_path: Path, said: Callable[[], str]) -> None:
     names = shutil.ignore_patterns("tokenizer*")
     shutil.copytree(finished_run / "warmup" / "model", tmp_path / "model", ignore=names)
     path = only(tmp_path, judged={"kind": "evaluate", "model": "./model"})
@@ -183,20 +183,22 @@ def test_a_model_folder_without_its_tokenizer(finished_run: Path, tmp_path: Path
     assert "copy the files beside the weights" in message
 
 
-def test_a_tokenizer_with_more_ids_than_the_model(finished_run: Path, tmp_path: Path, said: Any) -> None:
+def test_a_tokenizer_with_more_ids_than_the_model(finished_run: Path, tmp_path: Path, said: Callable[[], str]) -> None:
     output = copy_without(finished_run, tmp_path / "run", ["pretrain"])
     assert run_here(output, "--only", "pretrain", "pretrain.model.vocab_size=1000") == 2
     assert "the tokenizer has 1200 ids, the model 1000 embeddings; every id needs one" in said()
 
 
-def test_too_long_prompts_are_left_out_and_counted(finished_run: Path, tmp_path: Path, said: Any) -> None:
+def test_too_long_prompts_are_left_out_and_counted(finished_run: Path, tmp_path: Path, said: Callable[[], str]) -> None:
     output = copy_without(finished_run, tmp_path / "run", ["explore.seed1", "refinement_set.seed1"])
-    short = "explore.generation.max_prompt_tokens=80"
-    assert run_here(output, "--only", "explore", short, "explore.evaluate.generation.max_prompt_tokens=80") == 0
+    short = ["explore.generation.max_prompt_tokens=80", "explore.evaluate.generation.max_prompt_tokens=80"]
+    quick = ["explore.num_rollouts=1", "explore.dynamic_sampling=false"]
+    assert run_here(output, "--only", "explore", *short, *quick) == 0
     assert manifest(output, "explore.seed1")["counts"]["over_long_prompts"] > 0
     results = json.loads((output / "explore.seed1" / "evaluation" / "results.json").read_text())
     assert results["num_rows"] == 24 and 0 < results["settings"]["over_long_prompts"] < 24
-    assert run_here(output, "--only", "refinement_set", "refinement_set.generation.max_prompt_tokens=80") == 0
+    short = "refinement_set.generation.max_prompt_tokens=80"
+    assert run_here(output, "--only", "refinement_set", short, "refinement_set.num_samples=2") == 0
     counts = manifest(output, "refinement_set.seed1")["counts"]
     assert counts["over_long_prompts"] > 0
     assert counts["measured_rows"] + counts["over_long_prompts"] == 36 + 8
@@ -204,7 +206,7 @@ def test_too_long_prompts_are_left_out_and_counted(finished_run: Path, tmp_path:
     assert "prompts are longer than max_prompt_tokens=10, hardly any is not; raise the limit" in said()
 
 
-def test_conversations_that_are_all_too_long(finished_run: Path, tmp_path: Path, said: Any) -> None:
+def test_conversations_that_are_all_too_long(finished_run: Path, tmp_path: Path, said: Callable[[], str]) -> None:
     output = copy_without(finished_run, tmp_path / "run", ["warmup"])
     assert run_here(output, "--only", "warmup", "warmup.sequence_length=16") == 2
     assert "all 36 conversations are longer than sequence_length=16 tokens; raise it or set too_long" in said()
@@ -213,7 +215,7 @@ def test_conversations_that_are_all_too_long(finished_run: Path, tmp_path: Path,
     assert counts["dropped_too_long"] > 0 and counts["packed"] + counts["dropped_too_long"] == 36
 
 
-def test_a_folder_in_which_another_run_works(tmp_path: Path, said: Any) -> None:
+def test_a_folder_in_which_another_run_works(tmp_path: Path, said: Callable[[], str]) -> None:
     (tmp_path / "run").mkdir()
     with (tmp_path / "run" / ".lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
@@ -233,7 +235,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "--lazy", str(folder)], check=True)  # weights may still be mapped
 
 
-def test_a_full_disk_loses_nothing(small_disk: Path, finished_run: Path, said: Any) -> None:
+def test_a_full_disk_loses_nothing(small_disk: Path, finished_run: Path, said: Callable[[], str]) -> None:
     output = small_disk / "run"
     assert run_here(output, "--only", "data") == run_here(output, "--only", "tokenizer") == 0
     before = artefact_hashes(output)

@@ -27,7 +27,10 @@ from tests.integration.mini_recipe import (
 
 LEFT = ["refine.seed1", "sft_only.seed1", "judged.seed1"]
 """Stages that are not done when the interrupted run begins."""
-LONG = ["refine.num_rollouts=12", "sft_only.match_compute_of=[]", "sft_only.steps=80", "sft_only.checkpoint_every=4"]
+LONG = [
+    "refine.num_rollouts=10", "refine.checkpoint_every=2",
+    "sft_only.match_compute_of=[]", "sft_only.steps=40", "sft_only.checkpoint_every=10",
+]  # fmt: skip
 
 pytestmark = pytest.mark.distributed
 
@@ -126,6 +129,6 @@ def test_ctrl_c_on_two_tensor_parallel_ranks_and_going_on_with_one(
     assert code == 130 and "the same command goes on from there" in said and "Traceback" not in said
     assert gone(ranks)
     capfd.readouterr()
-    assert run_here(begun, *LONG) == 0
+    assert run_here(begun, "--only", "refine", *LONG) == 0
     assert "refine.seed1: going on from step" in capfd.readouterr().err
     assert manifest(begun, "refine.seed1")["counts"]["steps"] == manifest(whole, "refine.seed1")["counts"]["steps"]
