@@ -74,8 +74,9 @@ class Workspace:
         self.root.mkdir(parents=True, exist_ok=True)
         with (self.root / ".lock").open("w") as file:
             try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
+                # a record lock: unlike flock's, no child that Megatron forks to write checkpoints inherits it
+                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except (BlockingIOError, PermissionError) as error:
                 raise InputError(
                     f"{self.root}: another run works in this folder; wait for it, stop it, or give another `output`"
                 ) from error
