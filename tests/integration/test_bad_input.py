@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import shutil
@@ -215,11 +214,25 @@ def test_conversations_that_are_all_too_long(finished_run: Path, tmp_path: Path,
     assert counts["dropped_too_long"] > 0 and counts["packed"] + counts["dropped_too_long"] == 36
 
 
+HOLD_LOCK = """
+import fcntl, sys
+file = open(sys.argv[1], "w")
+fcntl.lockf(file, fcntl.LOCK_EX)
+print("held", flush=True)
+sys.stdin.read()
+"""
+
+
 def test_a_folder_in_which_another_run_works(tmp_path: Path, said: Callable[[], str]) -> None:
     (tmp_path / "run").mkdir()
-    with (tmp_path / "run" / ".lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        assert run_here(tmp_path / "run") == 2
+    other = subprocess.Popen(
+        [sys.executable, "-c", HOLD_LOCK, str(tmp_path / "run" / ".lock")],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    assert other.stdout is not None and other.stdout.readline() == b"held\n"
+    assert run_here(tmp_path / "run") == 2
+    other.communicate()
     assert f"{tmp_path / 'run'}: another run works in this folder; wait for it, stop it, or give another" in said()
 
 
