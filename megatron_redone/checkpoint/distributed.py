@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import queue
 import shutil
 import warnings
 from collections.abc import Callable, Mapping
@@ -106,15 +105,13 @@ def _fresh_folder(temporary: Path, folder: Path) -> None:
 
 def _save_state(temporary: Path, folder: Path, state: ShardedState, context: ParallelContext) -> None:
     from megatron.core import dist_checkpointing
-    from megatron.core.dist_checkpointing.strategies import filesystem_async
     from megatron.core.dist_checkpointing.strategies.torch import TorchDistSaveShardedStrategy
     from torch.distributed.checkpoint.api import CheckpointException
 
-    # Saving here is synchronous, so results stay in this process. Megatron's own queue belongs to a manager process,
-    # which takes seconds to start and, when this process is killed, never ends.
-    filesystem_async._results_queue = queue.SimpleQueue()
+    from megatron_redone.checkpoint.writer import written_in_this_process
+
     try:
-        with disk_full_reported(folder), warnings.catch_warnings():
+        with disk_full_reported(folder), written_in_this_process(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch announces deprecations of its own sharded tensors
             strategy = TorchDistSaveShardedStrategy("torch_dist", 1, thread_count=1)
             dist_checkpointing.save(state, str(temporary), sharded_strategy=strategy)
@@ -124,7 +121,7 @@ def _save_state(temporary: Path, folder: Path, state: ShardedState, context: Par
 
 
 def _reported(failures: Mapping[int, tuple[BaseException, Any]], folder: Path) -> RedoneError:
-    """Our error for what the writing processes of the ranks met."""
+    """Our error for what the writers of the ranks met."""
     causes = {rank: str(cause) for rank, (cause, _) in failures.items()}
     signs = ("No space left", "Disk quota exceeded", "file write failed", "unexpected pos")
     if any(sign in cause for cause in causes.values() for sign in signs):

@@ -168,3 +168,28 @@ def test_a_failure_beside_the_weights_leaves_nothing(parallel_context: ParallelC
     with pytest.raises(DiskFullError):
         write_checkpoint(tmp_path / "new", filled(1.0), {}, parallel_context, fail)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_no_process_is_forked_to_write(
+    parallel_context: ParallelContext, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A forked writer whose rank is killed waits for ever, and a fork of a process with threads may deadlock."""
+
+    def refused(*arguments: object) -> int:
+        raise AssertionError("a process was forked")
+
+    monkeypatch.setattr("os.fork", refused)
+    write_checkpoint(tmp_path / "checkpoint", filled(2.0), {}, parallel_context)
+    verify_checkpoint(tmp_path / "checkpoint")
+
+
+def test_a_full_disk_is_met_while_a_file_is_written(
+    parallel_context: ParallelContext, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched, pytest.raises(DiskFullError, match="the disk is full"):
+        patched.setattr("os.fsync", full)
+        write_checkpoint(tmp_path / "new", filled(1.0), {}, parallel_context)
+    assert list(tmp_path.iterdir()) == []
