@@ -34,8 +34,6 @@ BASE = [
     "rich>=13.7,<16",
     "jinja2>=3.1.4,<4",
     "sacrebleu>=2.4,<3",
-    "jieba>=0.42.1,<0.43",
-    "rouge-score>=0.1.2,<0.2",
     "math-verify>=0.8,<0.10",
     "matplotlib>=3.9,<4",
     "tensorboard>=2.18,<3",
@@ -48,7 +46,7 @@ EXTRAS = {
     "gpu": ["transformer-engine[core_cu13,pytorch]>=2.9,<2.12"],  # the versions megatron-core 0.16 accepts
     "vllm": ["vllm>=0.32,<0.34"],
     "curation": ["datatrove[processing]>=0.10.1,<0.11", "lightgbm>=4.5,<5", "py3langid>=0.3,<0.5"],
-    "evaluation": ["lm-eval>=0.4.9,<0.5"],
+    "evaluation": ["lm-eval>=0.4.9,<0.5", "jieba>=0.42.1,<0.43", "rouge-score>=0.1.2,<0.2"],
     "gguf": GGUF,
     "dev": [
         "pytest>=8.3,<10",

@@ -107,7 +107,7 @@ def write_safetensors(folder: Path, tensors: Iterable[tuple[str, Tensor]], shard
 
     def flush() -> None:
         nonlocal pending, pending_bytes
-        _save_shard(pending, folder / f"shard-{len(shards):05d}")
+        save_safetensors(pending, folder / f"shard-{len(shards):05d}")
         shards.append(list(pending))
         pending, pending_bytes = {}, 0
 
@@ -131,9 +131,13 @@ def write_safetensors(folder: Path, tensors: Iterable[tuple[str, Tensor]], shard
     return total
 
 
-def _save_shard(tensors: dict[str, Tensor], path: Path) -> None:
+def save_safetensors(tensors: dict[str, Tensor], path: Path) -> None:
+    """Writes one safetensors file with the access rights of any new file (the library's own are its owner's alone)."""
+    path.touch()
+    mode = path.stat().st_mode
     try:
         save_file(tensors, path, metadata={"format": "pt"})
+        path.chmod(mode)
     except SafetensorError as error:  # how it reports what the system refuses, a full disk among it
         for number in (errno.ENOSPC, errno.EDQUOT):
             if f"os error {number}" in str(error):

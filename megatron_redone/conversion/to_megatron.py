@@ -10,9 +10,9 @@ import dataclasses
 from pathlib import Path
 from typing import Any, Literal
 
-from safetensors.torch import save_file
 
 from megatron_redone.checkpoint.distributed import write_checkpoint
+from megatron_redone.checkpoint.hf_folder import save_safetensors
 from megatron_redone.common.errors import ConfigError
 from megatron_redone.common.logging import get_logger
 from megatron_redone.conversion.hf_model import HuggingFaceModel, check_tied_head, copy_companions, open_model
@@ -77,7 +77,7 @@ def to_megatron(hf: Path, out: Path, context: ParallelContext) -> HuggingFaceMod
 def _add_files(source: HuggingFaceModel, target: Path) -> None:
     copy_companions(source.folder, target)
     if source.buffers:
-        save_file({name: source.tensors[name] for name in source.buffers}, target / BUFFERS_FILE)
+        save_safetensors({name: source.tensors[name] for name in source.buffers}, target / BUFFERS_FILE)
 
 
 def in_precision(context: ParallelContext, precision: Literal["fp32", "bf16"]) -> ParallelContext:

@@ -54,6 +54,12 @@ def test_one_shard_needs_no_index(tmp_path: Path) -> None:
     assert file_names(tmp_path) == ["model.safetensors"]
 
 
+def test_files_have_the_access_rights_of_any_new_file(tmp_path: Path) -> None:
+    write_safetensors(tmp_path, TENSORS.items())
+    (tmp_path / "other").touch()
+    assert (tmp_path / "model.safetensors").stat().st_mode == (tmp_path / "other").stat().st_mode
+
+
 def test_a_part_of_a_larger_tensor_is_written_alone(tmp_path: Path) -> None:
     whole = torch.arange(12.0).reshape(3, 4)
     write_safetensors(tmp_path, [("rows", whole[:2]), ("columns", whole[:, 1:3])])
