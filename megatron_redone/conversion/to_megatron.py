@@ -10,7 +10,6 @@ import dataclasses
 from pathlib import Path
 from typing import Any, Literal
 
-
 from megatron_redone.checkpoint.distributed import write_checkpoint
 from megatron_redone.checkpoint.hf_folder import save_safetensors
 from megatron_redone.common.errors import ConfigError
@@ -37,7 +36,7 @@ def check_to_megatron(hf: Path, out: Path, tp: int, pp: int) -> ParallelConfig:
     check_output(out)
     shape = open_model(hf).shape
     layout = ParallelConfig(tp=tp, pp=pp, etp=tp if shape.is_moe else 1)  # experts are cut like the rest
-    problems = shape.layout_problems(layout.tp, layout.pp, layout.ep, layout.etp, layout.sequence_parallel)
+    problems = shape.layout_problems(layout)
     if problems:
         raise ConfigError(problems)
     return layout

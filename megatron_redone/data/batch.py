@@ -99,6 +99,11 @@ class PackedBatch:
         return self.tokens.numel()
 
     @property
+    def num_real_tokens(self) -> int:
+        """T without the padding."""
+        return int(self.cu_seqlens[len(self.sample_ids)])
+
+    @property
     def max_seqlen(self) -> int:
         """Tokens of the longest document, the padding among them."""
         if self._max_seqlen is None:
@@ -109,6 +114,26 @@ class PackedBatch:
     def logit_positions(self) -> Tensor:
         """[m] int64: the t whose label counts; only there does a model have to compute logits."""
         return torch.nonzero(self.loss_weights, as_tuple=True)[0]
+
+    def padded_to(self, num_tokens: int) -> PackedBatch:
+        """The batch with one more padding document, so that T is `num_tokens`."""
+        missing = num_tokens - self.num_tokens
+        if not missing:
+            return self
+
+        def pad(row: Tensor) -> Tensor:
+            return torch.cat([row, row.new_zeros(missing)])
+
+        return replace(
+            self,
+            tokens=pad(self.tokens),
+            labels=pad(self.labels),
+            loss_weights=pad(self.loss_weights),
+            positions=torch.cat([self.positions, torch.arange(missing)]),
+            cu_seqlens=torch.cat([self.cu_seqlens, self.cu_seqlens.new_tensor([num_tokens])]),
+            signals={name: pad(signal) for name, signal in self.signals.items()},
+            _max_seqlen=None,
+        )
 
     def to(self, device: torch.device | str) -> PackedBatch:
         """The batch with every tensor on `device`."""

@@ -15,8 +15,8 @@ from torch import Tensor
 
 from megatron_redone.generation.base import Completion, SamplingParams
 from megatron_redone.generation.sampling import draw, sequence_keys, uniforms
-from megatron_redone.models.attention import KVCache
-from megatron_redone.models.build import CausalLM
+from megatron_redone.models.build import ModelChunks
+from megatron_redone.models.kv_cache import KVCache
 from megatron_redone.parallel.context import ParallelContext
 from megatron_redone.parallel.vocab_logprobs import gather_vocabulary
 
@@ -27,7 +27,7 @@ SHARE_THAT_LEAVES = 0.25
 class MegatronGenerator:
     """Completions from the model that is being trained; it needs no weight transfer."""
 
-    def __init__(self, model: CausalLM, context: ParallelContext, max_sequences: int = 256) -> None:
+    def __init__(self, model: ModelChunks, context: ParallelContext, max_sequences: int = 256) -> None:
         self.model, self.context, self.max_sequences = model, context, max_sequences
         self.version = 0
 
@@ -43,18 +43,19 @@ class MegatronGenerator:
         self, prompts: Sequence[Sequence[int]], params: SamplingParams, keys: Sequence[str]
     ) -> list[list[Completion]]:
         """`num_samples` completions of each prompt, in the order of the prompts, on every rank."""
-        self.model.eval()
+        self.model.train(False)
         order = sorted(range(len(prompts)), key=lambda i: (len(prompts[i]), i))
         # With experts spread over replicas all of them run every layer together, so they take the same prompts.
-        replicas = self.context.dp.size if self.context.ep.size == 1 else 1
-        mine = order[self.context.dp.rank % replicas :: replicas]
+        axis = self.context.dp_cp  # context-parallel ranks hold the same weights: here they are replicas
+        replicas = axis.size if self.context.ep.size == 1 else 1
+        mine = order[axis.rank % replicas :: replicas]
         at_once = max(1, self.max_sequences // params.num_samples)
         results: dict[int, list[Completion]] = {}
         for start in range(0, len(mine), at_once):
             chunk = mine[start : start + at_once]
             completions = _Batch(self, [prompts[i] for i in chunk], params, [keys[i] for i in chunk]).run()
             results.update(zip(chunk, completions, strict=True))
-        for part in self.context.gather_over_data_parallel(results):
+        for part in self.context.gather_objects(results, axis):
             results.update(part)
         return [results[i] for i in range(len(prompts))]
 
@@ -72,7 +73,7 @@ class MegatronGenerator:
         params: SamplingParams,
     ) -> tuple[Tensor, Tensor]:
         """Runs the stages over new tokens and draws the token after each of `wanted_B`; (tokens, log-probs) [B]."""
-        packed = self.model.packed(*self._padded(cu_seqlens, positions_T))
+        packed = self.model.packed(*self._padded(cu_seqlens, positions_T), split=False)
         packed.logit_positions_N, packed.cache, packed.decode = wanted_B, cache, decode
         packed.max_seqlen_kv = int(positions_T.max()) + 1
         padding = packed.positions_T.numel() - tokens_T.numel() if packed.positions_T is not None else 0
@@ -103,16 +104,21 @@ class MegatronGenerator:
         )
 
     def _through_stages(self, tokens_T: Tensor, packed: Any) -> Tensor:
+        """Every chunk in turn, from stage to stage; the output of this rank's last one."""
         pp, config = self.context.pp, self.model.config
-        received = None
-        if not self.context.is_first_stage:
-            length = tokens_T.numel() // (self.context.tp.size if config.sequence_parallel else 1)
-            received = torch.empty(length, 1, config.hidden_size, dtype=config.params_dtype, device=self.context.device)
-            dist.recv(received, src=dist.get_global_rank(pp.group, pp.rank - 1))
-        self.model.set_input_tensor([received])
-        output: Tensor = self.model(tokens_T.unsqueeze(0), None, None, packed_seq_params=packed)
-        if not self.context.is_last_stage:
-            dist.send(output.contiguous(), dst=dist.get_global_rank(pp.group, pp.rank + 1))
+        length = tokens_T.numel() // (self.context.tp.size if config.sequence_parallel else 1)
+        output = torch.empty(0)
+        for chunk in self.model:
+            received = None
+            if not chunk.pre_process:
+                received = torch.empty(
+                    length, 1, config.hidden_size, dtype=config.params_dtype, device=self.context.device
+                )
+                dist.recv(received, src=dist.get_global_rank(pp.group, (pp.rank - 1) % pp.size))
+            chunk.set_input_tensor([received])
+            output = chunk(tokens_T.unsqueeze(0), None, None, packed_seq_params=packed)
+            if not chunk.post_process:
+                dist.send(output.contiguous(), dst=dist.get_global_rank(pp.group, (pp.rank + 1) % pp.size))
         return output
 
 

@@ -2,10 +2,12 @@
 
 Megatron-core's own local attention refuses packed sequences. This core takes thd tensors (all documents of a
 micro-batch in one row), applies the rotary embedding at given positions, and attends inside documents only.
-With a key-value cache it also serves generation over ragged prompts.
+With a key-value cache it also serves generation over ragged prompts. Under context parallelism each rank has two
+chunks of the row: documents that lie whole in a chunk need nothing from elsewhere, for the others keys and values
+are gathered over the group.
 
-Shape legend: T tokens, H query heads, K key-value heads, D head dim, n documents of a group, L longest document
-of a group, B cached sequences, S cache length (all per tensor-parallel rank).
+Shape legend: T tokens of this rank, H query heads, K key-value heads, D head dim, n documents of a group, L longest
+document of a group, B cached sequences, S cache length (all per tensor-parallel rank).
 """
 
 from __future__ import annotations
@@ -20,40 +22,12 @@ from megatron.core.transformer.module import MegatronModule
 from megatron.core.transformer.transformer_config import TransformerConfig
 from torch import Tensor
 
+from megatron_redone.models.kv_cache import KVCache
+from megatron_redone.parallel.context import Axis
+from megatron_redone.parallel.context_parallel import chunk_ranges, gather_row, local_index, row_order
+
 SHORT_DOCUMENT_TOKENS = 160
 """On CPU, torch's flash kernel costs ten times two matrix products at 40 tokens and half of them at 256."""
-
-
-@dataclass
-class KVCache:
-    """Rotated keys and values of B sequences, by layer number: [B, K, S, D] each."""
-
-    num_sequences: int
-    max_tokens: int
-    layers: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict)
-
-    def layer(self, number: int, like_TKD: Tensor) -> tuple[Tensor, Tensor]:
-        """The buffers of a layer, made at its first use with the heads and type of `like_TKD`."""
-        if number not in self.layers:
-            shape = (self.num_sequences, like_TKD.size(1), self.max_tokens, like_TKD.size(2))
-            self.layers[number] = (like_TKD.new_zeros(shape), like_TKD.new_zeros(shape))
-        return self.layers[number]
-
-    def repeat_sequences(self, repeats: int) -> None:
-        """Makes `repeats` adjacent copies of every sequence (one prompt, several samples)."""
-        self.num_sequences *= repeats
-        self.layers = {
-            number: (keys.repeat_interleave(repeats, 0), values.repeat_interleave(repeats, 0))
-            for number, (keys, values) in self.layers.items()
-        }
-
-    def keep_sequences(self, index_B: Tensor) -> None:
-        """Keeps the sequences at these places (finished ones leave)."""
-        self.num_sequences = index_B.numel()
-        self.layers = {
-            number: (keys.index_select(0, index_B), values.index_select(0, index_B))
-            for number, (keys, values) in self.layers.items()
-        }
 
 
 @dataclass
@@ -67,14 +41,28 @@ class DocumentGroup:
 
 
 @dataclass
+class CutDocument:
+    """The part of a document that this rank has in one chunk, where the chunk's border cuts the document."""
+
+    queries: slice
+    """Its tokens among those of this rank."""
+    keys: slice
+    """The document's tokens up to its last query, in the whole row."""
+
+
+@dataclass
 class PackedSequence(PackedSeqParams):
     """Megatron's packed-sequence parameters with what our core needs, computed once per micro-batch."""
 
     cos_T1D: Tensor | None = None
     sin_T1D: Tensor | None = None
     groups: list[DocumentGroup] = field(default_factory=list)
+    cut: list[CutDocument] = field(default_factory=list)
     restore_T: Tensor | None = None
-    """Order that brings the concatenated groups back into the packed row."""
+    """Order that brings the outputs of groups and cut documents, concatenated, back into the row."""
+    cp: Axis | None = None
+    """The ranks whose keys and values are gathered; None where no document is cut."""
+    row_order: Tensor | None = None
     logit_positions_N: Tensor | None = None
     """Positions whose logits are wanted; None means all."""
     cache: KVCache | None = None
@@ -98,29 +86,43 @@ def _rotate(x_THD: Tensor, cos_T1D: Tensor, sin_T1D: Tensor) -> Tensor:
     return x_THD * cos_T1D + torch.cat([-second, first], dim=-1) * sin_T1D
 
 
-def _group_documents(lengths: list[int], device: torch.device) -> tuple[list[DocumentGroup], Tensor | None]:
-    """Groups documents by the power of two of their length, so that padding stays under half."""
-    starts, place = [], 0
-    for length in lengths:
-        starts.append(place)
-        place += length
-    members: dict[int, list[int]] = {}
-    for index, length in enumerate(lengths):
-        if length:
-            members.setdefault((length - 1).bit_length(), []).append(index)
+def _group_documents(spans: list[tuple[int, int]], device: torch.device) -> tuple[list[DocumentGroup], list[Tensor]]:
+    """Groups documents (start, length) by the power of two of their length, so that padding stays under half.
+
+    Returns the groups, and the places of the tokens that each group's output holds.
+    """
+    members: dict[int, list[tuple[int, int]]] = {}
+    for start, length in spans:
+        members.setdefault((length - 1).bit_length(), []).append((start, length))
     groups, order = [], []
-    for _, indices in sorted(members.items()):
-        first_n1 = torch.tensor([[starts[i]] for i in indices])
-        length_n1 = torch.tensor([[lengths[i]] for i in indices])
+    for _, documents in sorted(members.items()):
+        first_n1 = torch.tensor([[start] for start, _ in documents])
+        length_n1 = torch.tensor([[length] for _, length in documents])
         steps_1L = torch.arange(int(length_n1.max()))[None, :]
         token_index = first_n1 + torch.minimum(steps_1L, length_n1 - 1)
         valid = steps_1L < length_n1
         order.append(token_index[valid])
         padded = not bool(valid.all())
         groups.append(DocumentGroup(token_index.to(device), valid.to(device) if padded else None))
-    in_order = len(indices) == len(lengths) if len(groups) == 1 else False
-    restore = None if in_order else torch.cat(order).argsort().to(device)
-    return groups, restore
+    return groups, order
+
+
+def _spans_here(lengths: list[int], cp_size: int, cp_rank: int) -> tuple[list[tuple[int, int]], list[CutDocument]]:
+    """The documents that lie whole in a chunk of this rank, as (start among its tokens, length), and the cut ones."""
+    whole, cut, offset = [], [], 0
+    for chunk_start, chunk_end in chunk_ranges(sum(lengths), cp_size, cp_rank):
+        start = 0
+        for length in lengths:
+            end = start + length
+            first, last = max(start, chunk_start), min(end, chunk_end)
+            place = offset + first - chunk_start
+            if last - first == length and length:
+                whole.append((place, length))
+            elif last > first:
+                cut.append(CutDocument(slice(place, place + last - first), slice(start, last)))
+            start = end
+        offset += chunk_end - chunk_start
+    return whole, cut
 
 
 def _attend_short(query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
@@ -134,18 +136,39 @@ def _attend_short(query: Tensor, key: Tensor, value: Tensor, scale: float) -> Te
     return (weights.view(n, -1, groups * length, length) @ value).view(n, heads, length, dim)
 
 
+def _last_causal(query: Tensor, key: Tensor) -> Tensor:
+    """Mask of queries [.., L, D] that are the last L of the keys [.., S, D]: query i sees keys 0 to S - L + i."""
+    length, seen = query.size(-2), key.size(-2)
+    return torch.ones(length, seen, dtype=torch.bool, device=query.device).tril(seen - length)
+
+
 def pack_sequence(
-    cu_seqlens: Tensor, positions_T: Tensor, config: TransformerConfig, rope_theta: float, dtype: torch.dtype
+    cu_seqlens: Tensor,
+    positions_T: Tensor,
+    config: TransformerConfig,
+    rope_theta: float,
+    dtype: torch.dtype,
+    cp: Axis | None = None,
 ) -> PackedSequence:
     """What the attention of every layer needs to know of a packed micro-batch.
 
     Args:
-        cu_seqlens: borders of the documents, int32 [number of documents + 1], from 0 to T.
-        positions_T: position of each token in its document.
+        cu_seqlens: borders of the documents of the whole row, int32 [number of documents + 1], from 0 to its length.
+        positions_T: position of each token of the whole row in its document.
+        cp: the ranks over which the row is split; None where each has it whole.
     """
-    lengths = cu_seqlens.diff().tolist()
+    lengths, device = cu_seqlens.diff().tolist(), positions_T.device
+    size, rank = (cp.size, cp.rank) if cp is not None else (1, 0)
+    if size > 1:
+        positions_T = positions_T[local_index(sum(lengths), size, rank).to(device)]
     cos, sin = rotary_tables(positions_T, config.kv_channels, rope_theta, dtype)
-    groups, restore = _group_documents(lengths, positions_T.device)
+    spans, cut = _spans_here(lengths, size, rank)
+    groups, order = _group_documents(spans, device)
+    order += [torch.arange(part.queries.start, part.queries.stop) for part in cut]
+    joined = torch.cat(order)
+    in_order = bool((joined.diff() > 0).all())
+    borders = {end for place in range(size) for span in chunk_ranges(sum(lengths), size, place) for end in span}
+    any_cut = not borders <= set(cu_seqlens.tolist())  # on any rank: all of them gather, or none
     longest = max(lengths)
     return PackedSequence(
         qkv_format="thd",
@@ -156,7 +179,10 @@ def pack_sequence(
         cos_T1D=cos,
         sin_T1D=sin,
         groups=groups,
-        restore_T=restore,
+        cut=cut,
+        restore_T=None if in_order else joined.argsort().to(device),
+        cp=cp if any_cut else None,
+        row_order=row_order(sum(lengths), size).to(device) if any_cut else None,
         positions_T=positions_T,
     )
 
@@ -211,10 +237,30 @@ class PackedAttention(MegatronModule):
                 out = F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=self.scale, enable_gqa=True)
             out = out.transpose(1, 2)  # [n, L, H, D]
             outputs.append(out.flatten(0, 1) if group.valid_nL is None else out[group.valid_nL])
+        if packed.cp is not None:
+            outputs += self._attend_cut_documents(packed, query, key, value)
         joined = outputs[0] if len(outputs) == 1 else torch.cat(outputs)
         if packed.restore_T is not None:
             joined = joined[packed.restore_T]
         return joined.reshape(query.size(0), -1)
+
+    def _attend_cut_documents(self, packed: PackedSequence, query: Tensor, key: Tensor, value: Tensor) -> list[Tensor]:
+        """Attention [L, H, D] of the queries of each cut document over its keys so far, of which other ranks have some.
+
+        Every rank gathers, whether or not it has such a document: the gradients of its own keys come back this way.
+        """
+        assert packed.cp is not None and packed.row_order is not None
+        keys, values = gather_row(torch.stack([key, value], dim=1), packed.row_order, packed.cp).unbind(1)
+        outputs = []
+        for part in packed.cut:
+            q, k, v = (x.transpose(0, 1)[None] for x in (query[part.queries], keys[part.keys], values[part.keys]))
+            out = F.scaled_dot_product_attention(
+                q, k, v, attn_mask=_last_causal(q, k), scale=self.scale, enable_gqa=True
+            )
+            outputs.append(out[0].transpose(0, 1))
+        if not outputs:
+            outputs.append(query[:0] + keys[:0].sum() + values[:0].sum())
+        return outputs
 
     def _store(self, packed: PackedSequence, cache: KVCache, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
         assert packed.cache_rows_T is not None and packed.positions_T is not None

@@ -7,7 +7,8 @@ attention core. Rotary embedding is applied inside the attention core, so Megatr
 from __future__ import annotations
 
 import warnings
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, overload
 
 import torch
 import torch.nn.functional as F
@@ -28,6 +29,8 @@ from megatron_redone.common.errors import ConfigError
 from megatron_redone.models.attention import PackedAttention, PackedSequence, pack_sequence
 from megatron_redone.models.config import ModelShape
 from megatron_redone.models.norm import RMSNorm
+from megatron_redone.models.router import Router
+from megatron_redone.parallel.config import ParallelConfig
 from megatron_redone.parallel.context import ParallelContext
 
 MASKED_LOGIT = -1e30
@@ -49,8 +52,9 @@ def transformer_config(shape: ModelShape, context: ParallelContext) -> Transform
             "moe_ffn_hidden_size": shape.moe_ffn_hidden_size,
             "moe_router_load_balancing_type": "aux_loss" if shape.router_aux_loss_coefficient else "none",
             "moe_aux_loss_coeff": shape.router_aux_loss_coefficient,
+            "moe_z_loss_coeff": shape.router_z_loss_coefficient or None,
             "moe_router_pre_softmax": False,  # softmax over the chosen experts: Qwen3's renormalised top-k
-            "moe_router_dtype": "fp32",
+            "moe_router_dtype": "fp64" if context.dtype == torch.float64 else "fp32",
         }
     return TransformerConfig(
         num_layers=shape.num_layers,
@@ -80,15 +84,34 @@ def transformer_config(shape: ModelShape, context: ParallelContext) -> Transform
         bf16=context.dtype == torch.bfloat16,
         tensor_model_parallel_size=parallel.tp,
         pipeline_model_parallel_size=parallel.pp,
+        virtual_pipeline_model_parallel_size=parallel.vpp if parallel.vpp > 1 else None,
+        context_parallel_size=parallel.cp,
         expert_model_parallel_size=parallel.ep,
         expert_tensor_parallel_size=parallel.etp,
         sequence_parallel=uses_sequence_parallel(shape, context),
-        variable_seq_lengths=True,  # packed micro-batches differ in length
-        moe_token_dispatcher_type="alltoall",  # the only one that takes them
+        variable_seq_lengths=not same_length_rows(shape, parallel),
+        moe_token_dispatcher_type=parallel.moe_dispatcher,
+        # Interleaved stages with Megatron's default pair of these give wrong gradients without an error.
+        overlap_p2p_comm=parallel.vpp > 1,
+        batch_p2p_comm=parallel.vpp == 1,
         calculate_per_token_loss=True,
         deallocate_pipeline_outputs=False,
+        **_recompute(parallel),
         **moe,
     )
+
+
+def same_length_rows(shape: ModelShape, parallel: ParallelConfig) -> bool:
+    """Whether all micro-batches of a step must have one length: the all-gather of tokens to experts takes no other."""
+    return shape.is_moe and parallel.moe_dispatcher == "allgather"
+
+
+def _recompute(parallel: ParallelConfig) -> dict[str, Any]:
+    if parallel.recompute == "full":
+        return {"recompute_granularity": "full", "recompute_method": "uniform", "recompute_num_layers": 1}
+    if parallel.recompute == "selective":
+        return {"recompute_granularity": "selective", "recompute_modules": ["core_attn"]}
+    return {}
 
 
 def uses_sequence_parallel(shape: ModelShape, context: ParallelContext) -> bool:
@@ -109,40 +132,41 @@ def _layer_spec(config: TransformerConfig) -> ModuleSpec:
     attention.core_attention = PackedAttention
     if config.qk_layernorm:
         attention.q_layernorm = attention.k_layernorm = RMSNorm
+    if config.num_moe_experts:
+        layer.mlp.submodules.router = Router
     return spec
 
 
 class CausalLM(GPTModel):
-    """Megatron's GPT model over packed rows; the last stage gives logits of the wanted positions only.
+    """One chunk of Megatron's GPT model over packed rows; the last gives logits of the wanted positions only.
 
     `forward(tokens [1, T], None, None, packed_seq_params=PackedSequence)` gives logits [N, vocabulary / tp] on the
-    last stage (N = number of `logit_positions_N`, or T) and hidden states on the others.
+    last chunk of the last stage (N = number of `logit_positions_N`, or T) and hidden states on the others.
     """
 
-    def __init__(self, shape: ModelShape, context: ParallelContext) -> None:
+    def __init__(self, shape: ModelShape, context: ParallelContext, chunk: int = 0) -> None:
         config = transformer_config(shape, context)
         layer = _layer_spec(config)
-        layers_here = shape.num_layers // context.pp.size
+        chunks = context.config.vpp
         super().__init__(
             config,
-            TransformerBlockSubmodules(layer_specs=[layer] * layers_here, layer_norm=RMSNorm),
+            TransformerBlockSubmodules(
+                layer_specs=[layer] * (shape.num_layers // (context.pp.size * chunks)), layer_norm=RMSNorm
+            ),
             vocab_size=padded_vocab_size(shape, context),
             max_sequence_length=shape.max_positions,
-            pre_process=context.is_first_stage,
-            post_process=context.is_last_stage,
+            pre_process=context.is_first_stage and chunk == 0,
+            post_process=context.is_last_stage and chunk == chunks - 1,
             position_embedding_type="none",
             share_embeddings_and_output_weights=shape.tie_embeddings,
             parallel_output=True,
+            vp_stage=chunk if chunks > 1 else None,
         )
-        self.shape = shape
+        self.shape, self.context = shape, context
         padding = padded_vocab_size(shape, context) - shape.vocab_size
         slice_size = padded_vocab_size(shape, context) // context.tp.size
         first = context.tp.rank * slice_size
         self._num_real_logits = max(0, min(slice_size, shape.vocab_size - first)) if padding else slice_size
-
-    def packed(self, cu_seqlens: Tensor, positions_T: Tensor) -> PackedSequence:
-        """The packed-sequence parameters of a micro-batch for this model."""
-        return pack_sequence(cu_seqlens, positions_T, self.config, self.shape.rope_theta, self.config.params_dtype)
 
     def _postprocess(
         self, hidden_states: Tensor, *, packed_seq_params: PackedSequence | None = None, **_: Any
@@ -167,25 +191,78 @@ def padded_vocab_size(shape: ModelShape, context: ParallelContext) -> int:
     return -(-shape.vocab_size // context.tp.size) * context.tp.size
 
 
-def build_model(shape: ModelShape, context: ParallelContext) -> CausalLM:
+class ModelChunks(Sequence[CausalLM]):
+    """This rank's part of a model: one chunk, or several where pipeline stages are interleaved."""
+
+    def __init__(self, shape: ModelShape, context: ParallelContext) -> None:
+        self.shape, self.context = shape, context
+        self.chunks = [CausalLM(shape, context, chunk) for chunk in range(context.config.vpp)]
+        self.config: TransformerConfig = self.chunks[0].config
+
+    @overload
+    def __getitem__(self, index: int) -> CausalLM: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[CausalLM]: ...
+    def __getitem__(self, index: int | slice) -> CausalLM | list[CausalLM]:
+        return self.chunks[index]
+
+    def __len__(self) -> int:
+        return len(self.chunks)
+
+    def parameters(self) -> dict[tuple[int, str], torch.nn.Parameter]:
+        """Every parameter of this rank by (chunk, name)."""
+        return {
+            (number, name): parameter
+            for number, chunk in enumerate(self.chunks)
+            for name, parameter in chunk.named_parameters()
+        }
+
+    def modules(self) -> Iterator[torch.nn.Module]:
+        """The modules of all chunks."""
+        for chunk in self.chunks:
+            yield from chunk.modules()
+
+    def train(self, training: bool = True) -> None:
+        """Sets the mode of all chunks."""
+        for chunk in self.chunks:
+            chunk.train(training)
+
+    def packed(self, cu_seqlens: Tensor, positions_T: Tensor, *, split: bool = True) -> PackedSequence:
+        """The packed-sequence parameters of a row for this model; see `pack_sequence`."""
+        axis = self.context.cp if split and self.context.cp.size > 1 else None
+        return pack_sequence(
+            cu_seqlens, positions_T, self.config, self.shape.rope_theta, self.config.params_dtype, axis
+        )
+
+    def sharded_state_dict(self) -> dict[str, Any]:
+        """Megatron's sharded tensors, keyed alike whatever the chunks."""
+        return {f"chunk{number}": chunk.sharded_state_dict() for number, chunk in enumerate(self.chunks)}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Takes what a checkpoint gave for `sharded_state_dict`."""
+        for number, chunk in enumerate(self.chunks):
+            chunk.load_state_dict(state[f"chunk{number}"])
+
+
+def build_model(shape: ModelShape, context: ParallelContext) -> ModelChunks:
     """This rank's part of the model, without initialised weights (load them by `models/weights.py`).
 
     Raises:
         ConfigError: an axis of the layout does not divide the model.
     """
-    parallel = context.config
-    problems = shape.layout_problems(parallel.tp, parallel.pp, parallel.ep, parallel.etp, parallel.sequence_parallel)
+    problems = shape.layout_problems(context.config)
     if problems:
         raise ConfigError(problems)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        model = CausalLM(shape, context)
+        model = ModelChunks(shape, context)
     _mark_split_parameters(model)
-    model.to(context.device)
+    for chunk in model:
+        chunk.to(context.device)
     return model
 
 
-def _mark_split_parameters(model: CausalLM) -> None:
+def _mark_split_parameters(model: ModelChunks) -> None:
     """Tells Megatron which parameters are split over tensor-parallel ranks.
 
     Its initialisation does so in passing; we skip that, since weights are loaded. Without the mark the norm of the

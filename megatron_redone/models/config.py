@@ -8,6 +8,7 @@ from pydantic import model_validator
 
 from megatron_redone.config.artefact import OptionalArtefact
 from megatron_redone.config.base import StrictModel
+from megatron_redone.parallel.config import ParallelConfig
 
 FamilyName = Literal["llama", "qwen2_5", "qwen3", "qwen3_moe"]
 
@@ -33,6 +34,8 @@ class ModelShape(StrictModel):
     experts_per_token: int = 0
     moe_ffn_hidden_size: int = 0
     router_aux_loss_coefficient: float = 0.0
+    router_z_loss_coefficient: float = 0.0
+    """Set by the optimizer's settings; config.json has no field for it."""
 
     @property
     def qkv_bias(self) -> bool:
@@ -78,10 +81,14 @@ class ModelShape(StrictModel):
         embeddings = self.vocab_size * h * (1 if self.tie_embeddings else 2)
         return self.num_layers * (attention + mlp + 2 * h) + h + embeddings
 
-    def layout_problems(self, tp: int, pp: int, ep: int, etp: int, sequence_parallel: bool | None = None) -> list[str]:
-        """Which axes do not divide this model; empty when the layout fits."""
-        checks = [("num_heads", self.num_heads, "tp", tp), ("num_kv_heads", self.num_kv_heads, "tp", tp)]
-        checks.append(("num_layers", self.num_layers, "pp", pp))
+    def layout_problems(self, parallel: ParallelConfig) -> list[str]:
+        """Which axes do not divide this model, or are known to train it wrongly; empty when the layout fits."""
+        tp, ep, etp, chunks = parallel.tp, parallel.ep, parallel.etp, parallel.pp * parallel.vpp
+        checks = [
+            ("num_heads", self.num_heads, "tp", tp),
+            ("num_kv_heads", self.num_kv_heads, "tp", tp),
+            ("num_layers", self.num_layers, "pp * vpp", chunks),
+        ]
         if self.is_moe:
             checks.append(("num_experts", self.num_experts, "ep", ep))
             checks.append(("moe_ffn_hidden_size", self.moe_ffn_hidden_size, "etp", etp))
@@ -99,13 +106,15 @@ class ModelShape(StrictModel):
                 f"parallel.ep * etp = {ep} * {etp} is not divisible by parallel.tp={tp} with experts: their gradients "
                 f"would be wrong; set etp={tp}, or ep to a multiple of {tp}"
             )
-        if self.is_moe and tp > 1 and sequence_parallel is False:
+        if self.is_moe and tp > 1 and parallel.sequence_parallel is False:
             found.append(
                 f"parallel.sequence_parallel=false with experts and parallel.tp={tp}: Megatron-core trains experts "
                 "under tensor parallelism only with it; leave it out or set it to true"
             )
         if not self.is_moe and ep > 1:
             found.append(f"parallel.ep={ep} with a dense {self.family} model; experts are needed, set ep=1")
+        if not self.is_moe and etp > 1:
+            found.append(f"parallel.etp={etp} with a dense {self.family} model; experts are needed, set etp=1")
         return found
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import torch
@@ -14,7 +14,7 @@ from megatron_redone.checkpoint.hf_folder import SafetensorsFolder
 from megatron_redone.checkpoint.mapping import ParamMapping
 from megatron_redone.common.errors import CheckpointError
 from megatron_redone.common.seeding import derive_seed
-from megatron_redone.models.build import CausalLM
+from megatron_redone.models.build import ModelChunks
 from megatron_redone.models.config import ModelShape
 from megatron_redone.models.families import param_mappings
 from megatron_redone.parallel.context import Axis, ParallelContext
@@ -82,14 +82,14 @@ class RandomWeights(Mapping[str, Tensor]):
         return len(self.shapes)
 
 
-def load_weights(model: CausalLM, context: ParallelContext, tensors: Mapping[str, Tensor], source: str) -> None:
+def load_weights(model: ModelChunks, context: ParallelContext, tensors: Mapping[str, Tensor], source: str) -> None:
     """Fills this rank's parameters from whole Hugging Face tensors (a folder, random weights, a stream's dict).
 
     Raises:
         CheckpointError: a tensor is missing, left over, or has the wrong shape.
     """
     check_names(model.shape, tensors, source)
-    parameters = dict(model.named_parameters())
+    parameters = model.parameters()
     filled = set()
     with torch.no_grad():
         for row in param_mappings(model.shape):
@@ -128,58 +128,68 @@ def check_names(shape: ModelShape, tensors: Mapping[str, Tensor], source: str) -
         )
 
 
-def load_folder(model: CausalLM, context: ParallelContext, folder: Path) -> None:
+def load_folder(model: ModelChunks, context: ParallelContext, folder: Path) -> None:
     """`load_weights` from the safetensors of a Hugging Face folder."""
     load_weights(model, context, SafetensorsFolder(folder), str(folder))
 
 
-def local_name(row: ParamMapping, shape: ModelShape, context: ParallelContext) -> str | None:
-    """The parameter's name on this rank, or None where another pipeline stage or expert rank holds it."""
-    stage, name = owner_stage(row, shape, context), row.megatron
+def local_name(row: ParamMapping, shape: ModelShape, context: ParallelContext) -> tuple[int, str] | None:
+    """(chunk, name) of the parameter on this rank, or None where another pipeline stage or expert rank holds it."""
+    (stage, chunk), name = owner_chunk(row, shape, context), row.megatron
     if stage != context.pp.rank:
         return None
     match = re.match(r"decoder\.layers\.(\d+)\.", name)
     if match:
-        first = context.pp.rank * (shape.num_layers // context.pp.size)
-        name = name.replace(match.group(0), f"decoder.layers.{int(match.group(1)) - first}.", 1)
+        number = int(match.group(1)) % _layers_per_chunk(shape, context)
+        name = name.replace(match.group(0), f"decoder.layers.{number}.", 1)
     if row.expert is not None:
         owner, number = divmod(row.expert, shape.num_experts // context.ep.size)
         if owner != context.ep.rank:
             return None
         name = name.replace(f"local_experts.{row.expert}.", f"local_experts.{number}.")
-    return name
+    return chunk, name
 
 
-def owner_stage(row: ParamMapping, shape: ModelShape, context: ParallelContext) -> int:
-    """The pipeline stage that holds a parameter."""
+def owner_chunk(row: ParamMapping, shape: ModelShape, context: ParallelContext) -> tuple[int, int]:
+    """The pipeline stage that holds a parameter, and the chunk of that stage: chunks are dealt to stages in turn."""
     match = re.match(r"decoder\.layers\.(\d+)\.", row.megatron)
     if match:
-        return int(match.group(1)) // (shape.num_layers // context.pp.size)
-    return 0 if row.megatron.startswith("embedding.") else context.pp.size - 1
+        chunk, stage = divmod(int(match.group(1)) // _layers_per_chunk(shape, context), context.pp.size)
+        return stage, chunk
+    return (0, 0) if row.megatron.startswith("embedding.") else (context.pp.size - 1, context.config.vpp - 1)
+
+
+def _layers_per_chunk(shape: ModelShape, context: ParallelContext) -> int:
+    return shape.num_layers // (context.pp.size * context.config.vpp)
 
 
 @torch.no_grad()
-def export_weights(model: CausalLM, context: ParallelContext) -> Iterator[tuple[str, Tensor]]:
+def export_weights(
+    model: ModelChunks, context: ParallelContext, value_of: Callable[[Tensor], Tensor] = Tensor.detach
+) -> Iterator[tuple[str, Tensor]]:
     """Streams (Hugging Face name, whole tensor) on every rank, one parameter gathered at a time.
 
     A collective: all ranks iterate to the end. Tensors keep the type they are trained in.
+
+    Args:
+        value_of: what is exported of a parameter: the parameter itself, or its gradient.
     """
-    parameters = dict(model.named_parameters())
+    values = {name: value_of(parameter) for name, parameter in model.parameters().items()}
     for row in param_mappings(model.shape):
-        tensors = row.to_hf(_gather_parts(row, model, context, parameters))
+        tensors = row.to_hf(_gather_parts(row, model, context, values))
         yield from tensors.items()
 
 
 def _gather_parts(
-    row: ParamMapping, model: CausalLM, context: ParallelContext, parameters: Mapping[str, Tensor]
+    row: ParamMapping, model: ModelChunks, context: ParallelContext, values: Mapping[tuple[int, str], Tensor]
 ) -> list[Tensor]:
     """The parts of all tensor-parallel ranks of a parameter, on every rank."""
     name = local_name(row, model.shape, context)
-    mine = parameters[name].detach() if name is not None and name in parameters else None
+    mine = values[name] if name is not None and name in values else None
     if row.expert is not None:
         owner = row.expert // (model.shape.num_experts // context.ep.size)
         mine = _broadcast(mine, context.ep, owner, context) if _stage_here(row, model, context) else None
-    mine = _broadcast(mine, context.pp, owner_stage(row, model.shape, context), context)
+    mine = _broadcast(mine, context.pp, owner_chunk(row, model.shape, context)[0], context)
     if mine is None:  # the head of a tied model without pipeline stages: the embedding itself
         return []
     axis = context.tp if row.expert is None else context.etp
@@ -190,8 +200,8 @@ def _gather_parts(
     return parts
 
 
-def _stage_here(row: ParamMapping, model: CausalLM, context: ParallelContext) -> bool:
-    return owner_stage(row, model.shape, context) == context.pp.rank
+def _stage_here(row: ParamMapping, model: ModelChunks, context: ParallelContext) -> bool:
+    return owner_chunk(row, model.shape, context)[0] == context.pp.rank
 
 
 def _broadcast(tensor: Tensor | None, axis: Axis, owner: int, context: ParallelContext) -> Tensor | None:

@@ -42,7 +42,11 @@ class ParallelContext:
     world_size: int
     tp: Axis
     pp: Axis
+    cp: Axis
     dp: Axis
+    """Replicas that read different micro-batches."""
+    dp_cp: Axis
+    """All ranks that hold the same dense weights: gradients are summed over them, generation spreads prompts."""
     ep: Axis
     etp: Axis
     device: torch.device
@@ -65,7 +69,7 @@ class ParallelContext:
     @property
     def dtype(self) -> torch.dtype:
         """Data type of weights and activations."""
-        return torch.bfloat16 if self.config.precision == "bf16" else torch.float32
+        return {"bf16": torch.bfloat16, "fp32": torch.float32, "fp64": torch.float64}[self.config.precision]
 
     def barrier(self) -> None:
         """Waits for all ranks."""
@@ -96,12 +100,12 @@ class ParallelContext:
             raise value
         return value  # type: ignore[no-any-return]
 
-    def gather_over_data_parallel(self, value: T) -> list[T]:
-        """The values of all data-parallel ranks in order, on every one of them."""
-        if self.dp.size == 1:
+    def gather_objects(self, value: T, axis: Axis) -> list[T]:
+        """The values of all ranks of an axis in order, on every one of them (trusted processes: they are pickled)."""
+        if axis.size == 1:
             return [value]
-        values: list[Any] = [None] * self.dp.size
-        dist.all_gather_object(values, value, group=self.dp.group)
+        values: list[Any] = [None] * axis.size
+        dist.all_gather_object(values, value, group=axis.group)
         return values
 
     def any_rank(self, flag: bool) -> bool:
@@ -136,6 +140,11 @@ def build_context(
         ConfigError: the layout does not fit the world size.
     """
     problems = config.problems(world_size)
+    if not on_cuda() and config.etp > 1 and config.ep > 1 and config.moe_dispatcher == "alltoall":
+        problems.append(
+            f"parallel.etp={config.etp} with ep={config.ep} and moe_dispatcher=alltoall on CPU: gloo gathers rows of "
+            "one length only; set etp=1 or moe_dispatcher=allgather"
+        )
     if problems:
         raise ConfigError(problems)
     install_cpu_platform()
@@ -152,8 +161,8 @@ _laid: ParallelContext | None = None
 their sockets, so an equal layout is taken again."""
 
 
-def _axis_sizes(config: ParallelConfig) -> tuple[int, int, int, int]:
-    return (config.tp, config.pp, config.ep, config.etp)
+def _axis_sizes(config: ParallelConfig) -> tuple[int, ...]:
+    return (config.tp, config.pp, config.vpp, config.cp, config.ep, config.etp)
 
 
 def _start_process_group(
@@ -194,6 +203,8 @@ def _lay_axes(config: ParallelConfig, local_rank: int) -> ParallelContext:
     parallel_state.initialize_model_parallel(
         config.tp,
         config.pp,
+        config.vpp if config.vpp > 1 else None,
+        context_parallel_size=config.cp,
         expert_model_parallel_size=config.ep,
         expert_tensor_parallel_size=config.etp,
     )
@@ -208,7 +219,9 @@ def _lay_axes(config: ParallelConfig, local_rank: int) -> ParallelContext:
         world_size=dist.get_world_size(),
         tp=axis(parallel_state.get_tensor_model_parallel_group()),
         pp=axis(parallel_state.get_pipeline_model_parallel_group()),
+        cp=axis(parallel_state.get_context_parallel_group()),
         dp=axis(parallel_state.get_data_parallel_group()),
+        dp_cp=axis(parallel_state.get_data_parallel_group(with_context_parallel=True)),
         ep=axis(parallel_state.get_expert_model_parallel_group()),
         etp=axis(parallel_state.get_expert_tensor_parallel_group()),
         device=torch.device("cuda", local_rank) if on_cuda() else torch.device("cpu"),

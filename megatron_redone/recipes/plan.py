@@ -58,9 +58,7 @@ def layout_problems(recipe: Recipe, world_size: int) -> list[str]:
         except InputError as error:
             shape, found = None, [*found, str(error)]
         if shape is not None and not found:
-            found = shape.layout_problems(
-                parallel.tp, parallel.pp, parallel.ep, parallel.etp, parallel.sequence_parallel
-            )
+            found = shape.layout_problems(parallel)
         problems += [f"stage {name}: {problem}" for problem in found]
     return problems
 

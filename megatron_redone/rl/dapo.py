@@ -101,7 +101,7 @@ def with_old_logprobs(
                 *values[start : start + length - 1],
             ]  # a token's value stands one place before it
             start += length
-    for part in engine.context.gather_over_data_parallel(mine):
+    for part in engine.context.gather_objects(mine, engine.context.dp):
         mine.update(part)
     run.forward_tokens += sum(len(document) for document in documents)
     filled = iter(

@@ -35,6 +35,5 @@ def balanced_microbatches(
 
 
 def pack(documents: Sequence[Document], engine: MegatronEngine, signal_names: Sequence[str] = ()) -> PackedBatch:
-    """One micro-batch, padded as tensor and sequence parallelism need it."""
-    multiple = engine.context.tp.size if engine.model.config.sequence_parallel else 1
-    return PackedBatch.from_documents(documents, multiple, signal_names=list(signal_names) or None)
+    """One micro-batch, padded as the layout needs it."""
+    return PackedBatch.from_documents(documents, engine.row_multiple, signal_names=list(signal_names) or None)

@@ -27,8 +27,13 @@ class OptimizerConfig(StrictModel):
     epsilon: float = Field(1e-8, gt=0)
     weight_decay: float = Field(0.1, ge=0)
     """Not applied to norms and biases."""
-    clip_grad: float = Field(1.0, gt=0)
-    """Largest norm of the gradient of all parameters."""
+    clip_grad: float = Field(1.0, ge=0)
+    """Largest norm of the gradient of all parameters; 0: gradients are not clipped, and their norm is not computed."""
+    router_aux_loss: float | None = Field(None, ge=0)
+    """Coefficient of the load-balancing loss of experts (Switch Transformer, equation 4), over the tokens of one
+    micro-batch; by default that of the model's config.json."""
+    router_z_loss: float = Field(0.0, ge=0)
+    """Coefficient of the routers' z-loss (ST-MoE, equation 5), a mean over tokens."""
 
 
 class TokenStageConfig(StrictModel):

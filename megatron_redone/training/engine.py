@@ -8,7 +8,7 @@ data-parallel replicas) before the backward pass, and Megatron only sums.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.distributed as dist
@@ -21,14 +21,29 @@ from megatron.core.optimizer import OptimizerConfig as MegatronOptimizerConfig, 
 from megatron.core.pipeline_parallel import get_forward_backward_func
 from torch import Tensor
 
+from megatron_redone.common.errors import ConfigError
 from megatron_redone.data.batch import PackedBatch
-from megatron_redone.models.build import CausalLM, build_model
+from megatron_redone.models.build import build_model, same_length_rows
 from megatron_redone.models.config import ModelShape
 from megatron_redone.models.weights import export_weights, load_weights
 from megatron_redone.objectives.base import LabelledTokens, LossTerms, Objective
 from megatron_redone.parallel.context import ParallelContext
+from megatron_redone.parallel.context_parallel import gather_values, local_index, row_multiple
 from megatron_redone.parallel.vocab_logprobs import vocab_parallel_entropy, vocab_parallel_logprobs
 from megatron_redone.training.config import OptimizerConfig
+
+
+class _LabelsHere(NamedTuple):
+    """The labels of a micro-batch that fall to this context-parallel rank."""
+
+    positions_n: Tensor
+    """Their tokens in the whole row."""
+    places_n: Tensor
+    """Their places among all labels of the row."""
+    rows_n: Tensor
+    """Their tokens among those of this rank."""
+    num_labels: int
+    """All labels of the row."""
 
 
 class MegatronEngine:
@@ -36,9 +51,11 @@ class MegatronEngine:
 
     def __init__(self, shape: ModelShape, context: ParallelContext, optimizer: OptimizerConfig | None = None) -> None:
         self.shape, self.context = shape, context
-        self.model: CausalLM = build_model(shape, context)
-        self.ddp: DistributedDataParallel | None = None
+        self.model = build_model(_with_router_losses(shape, optimizer), context)
+        self.ddp: list[DistributedDataParallel] = []
+        """The chunks of the model with their gradient buffers; empty where nothing is trained."""
         self.optimizer: Any = None
+        self._weights_in_shards = False
         self._optimizer_config = optimizer
 
     def load_hf_weights(self, tensors: Mapping[str, Tensor], source: str) -> None:
@@ -49,12 +66,33 @@ class MegatronEngine:
 
     def export_hf_weights(self) -> Iterator[tuple[str, Tensor]]:
         """Streams (name, whole tensor); a collective that every rank iterates to the end."""
+        self._gather_updated_weights()
         return export_weights(self.model, self.context)
 
     def _start_optimizer(self, config: OptimizerConfig) -> None:
-        ddp_config = DistributedDataParallelConfig(grad_reduce_in_fp32=True, overlap_grad_reduce=False)
-        self.ddp = DistributedDataParallel(self.model.config, ddp_config, self.model)
-        self.model.config.finalize_model_grads_func = _finalize_grads
+        parallel, model_config = self.context.config, self.model.config
+        if parallel.precision == "fp64" and config.clip_grad:
+            raise ConfigError([
+                f"optimizer.clip_grad={config.clip_grad} with parallel.precision=fp64: Megatron clips fp32 gradients "
+                "only; set optimizer.clip_grad=0"
+            ])  # fmt: skip
+        ddp_config = DistributedDataParallelConfig(
+            grad_reduce_in_fp32=parallel.precision != "fp64",
+            overlap_grad_reduce=parallel.overlap,
+            overlap_param_gather=parallel.overlap and parallel.distributed_optimizer,
+            use_distributed_optimizer=parallel.distributed_optimizer,
+        )
+        self.ddp = [
+            DistributedDataParallel(model_config, ddp_config, chunk, disable_bucketing=number > 0)
+            for number, chunk in enumerate(self.model)
+        ]
+        for chunk in self.model:
+            chunk.config.finalize_model_grads_func = finalize_model_grads
+            if parallel.overlap:
+                chunk.config.no_sync_func = self._one_or_all([ddp.no_sync for ddp in self.ddp])
+                chunk.config.grad_sync_func = self._one_or_all([ddp.start_grad_sync for ddp in self.ddp])
+            if ddp_config.overlap_param_gather:
+                chunk.config.param_sync_func = self._one_or_all([ddp.start_param_sync for ddp in self.ddp])
         self.optimizer = get_megatron_optimizer(
             MegatronOptimizerConfig(
                 optimizer="adam",
@@ -67,9 +105,22 @@ class MegatronEngine:
                 clip_grad=config.clip_grad,
                 bf16=self.context.dtype == torch.bfloat16,
                 params_dtype=self.context.dtype,
+                use_distributed_optimizer=parallel.distributed_optimizer,
+                overlap_param_gather=ddp_config.overlap_param_gather,
             ),
-            [self.ddp],
+            self.ddp,
         )
+
+    @staticmethod
+    def _one_or_all(functions: list[Any]) -> Any:
+        """What Megatron's schedules take: a function for one chunk, a list for several."""
+        return functions[0] if len(functions) == 1 else functions
+
+    @property
+    def row_multiple(self) -> int:
+        """What the length of a packed row must be a multiple of under this layout."""
+        sequence_ranks = self.context.tp.size if self.model.config.sequence_parallel else 1
+        return row_multiple(self.context.cp.size) * sequence_ranks
 
     def train_step(
         self, microbatches: Sequence[PackedBatch], objective: Objective, learning_rate: float
@@ -79,12 +130,18 @@ class MegatronEngine:
         Returns metrics of the global batch on every rank: each term, `loss` (their weighted sum), the objective's
         metrics, `grad_norm`.
         """
-        assert self.ddp is not None and self.optimizer is not None, "the engine was built without an optimizer"
+        return {**self.accumulate_gradients(microbatches, objective), **self.update(learning_rate)}
+
+    def accumulate_gradients(self, microbatches: Sequence[PackedBatch], objective: Objective) -> dict[str, float]:
+        """The first half of `train_step`: gradients of the global batch, summed over micro-batches and ranks."""
+        assert self.ddp, "the engine was built without an optimizer"
         self.model.train()
+        microbatches = self._even(microbatches)
         tokens = [labelled_tokens(batch) for batch in microbatches]
         units = self._global_units(tokens, objective)
-        num_tokens = self._over_data_parallel(torch.tensor(float(sum(b.num_tokens for b in microbatches))))
-        self.ddp.zero_grad_buffer()
+        num_tokens = self._over_data_parallel(torch.tensor(float(sum(b.num_real_tokens for b in microbatches))))
+        for ddp in self.ddp:
+            ddp.zero_grad_buffer()
         self.optimizer.zero_grad()
         sums: dict[str, Tensor] = {}
 
@@ -92,7 +149,7 @@ class MegatronEngine:
             logits: Tensor, tokens: LabelledTokens, batch: PackedBatch
         ) -> tuple[Tensor, Tensor, dict[str, Any]]:
             terms = self._apply(objective, logits, tokens, batch)
-            loss = torch.zeros((), device=logits.device)
+            loss = torch.zeros((), device=logits.device, dtype=_loss_dtype(logits))
             for term in terms.terms:
                 share = term.weight / max(units[term.name], 1e-12)
                 loss = loss + term.loss_sum * share
@@ -101,19 +158,43 @@ class MegatronEngine:
             for name, (numerator, denominator) in terms.metric_sums.items():
                 _add(sums, f"numerator/{name}", numerator)
                 _add(sums, f"denominator/{name}", denominator)
-            # Megatron divides all gradients by the number of tokens that is returned here; multiplied by it
-            # first, the main loss is unchanged while the MoE auxiliary loss becomes its mean over tokens.
-            local = torch.tensor(batch.num_tokens, dtype=torch.int64, device=logits.device)
+            # Megatron divides all gradients by the sum of the numbers of tokens that are returned here; multiplied by
+            # it first, the main loss is unchanged, while what a router adds becomes a mean over tokens.
+            local = torch.tensor(self._num_real_tokens_here(batch), dtype=torch.int64, device=logits.device)
             return loss * num_tokens.item(), local, {}
 
         self._run(microbatches, tokens, loss_of, forward_only=False)
+        return self._reduce_metrics(sums)
+
+    def update(self, learning_rate: float) -> dict[str, float]:
+        """The second half of `train_step`: clips the gradients and moves the weights; `grad_norm` and `updated`."""
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate
         updated, grad_norm, _ = self.optimizer.step()
-        metrics = self._reduce_metrics(sums)
-        metrics["grad_norm"] = float(grad_norm)
-        metrics["updated"] = float(bool(updated))
-        return metrics
+        self._weights_in_shards = self.context.config.overlap and self.context.config.distributed_optimizer
+        return {"grad_norm": float(grad_norm or 0.0), "updated": float(bool(updated))}
+
+    def _gather_updated_weights(self) -> None:
+        """With overlap the distributed optimizer leaves gathering to the next forward pass; other readers come here."""
+        if self._weights_in_shards:
+            for ddp in self.ddp:
+                ddp.start_param_sync(force_sync=True)
+            self._weights_in_shards = False
+
+    def export_hf_gradients(self) -> Iterator[tuple[str, Tensor]]:
+        """Streams (Hugging Face name, gradient) between `accumulate_gradients` and `update`, for proofs.
+
+        A collective, as `export_hf_weights`. With the distributed optimizer a rank has the sum over replicas of its
+        own shard only, so the shards are gathered into the buffers first.
+        """
+        if self.context.config.distributed_optimizer:
+            for ddp in self.ddp:
+                for buffer in [*ddp.buffers, *ddp.expert_parallel_buffers]:
+                    group = buffer.data_parallel_group
+                    for bucket in buffer.buckets:
+                        shard = bucket.grad_data.chunk(dist.get_world_size(group))[dist.get_rank(group)].clone()
+                        dist.all_gather_into_tensor(bucket.grad_data, shard, group=group)
+        return export_weights(self.model, self.context, lambda parameter: parameter.main_grad)  # type: ignore[attr-defined]
 
     @torch.no_grad()
     def logprobs(self, microbatches: Sequence[PackedBatch], temperature: float = 1.0) -> list[Tensor]:
@@ -121,26 +202,29 @@ class MegatronEngine:
 
         Each replica gets those of its own micro-batches.
         """
-        self.model.eval()
-        tokens = [labelled_tokens(batch) for batch in microbatches]
+        self.model.train(False)
+        self._gather_updated_weights()
+        evened = self._even(microbatches)
+        tokens = [labelled_tokens(batch) for batch in evened]
         results: list[Tensor] = []
 
         def collect(
             logits: Tensor, tokens: LabelledTokens, batch: PackedBatch
         ) -> tuple[Tensor, Tensor, dict[str, Any]]:
-            labels = batch.labels.to(logits.device)[batch.logit_positions]
-            values = vocab_parallel_logprobs(logits, labels, self.context.tp.group, temperature)
+            values = self._label_logprobs(logits, batch, temperature)
             row = values.new_zeros(batch.num_tokens)
             row[batch.logit_positions.to(row.device)] = values
             results.append(row.cpu())
             zero = torch.zeros((), device=logits.device)
             return zero, torch.tensor(0, dtype=torch.int64, device=logits.device), {}
 
-        self._run(microbatches, tokens, collect, forward_only=True)
-        return self._from_last_stage(results, [batch.num_tokens for batch in microbatches])
+        self._run(evened, tokens, collect, forward_only=True)
+        rows = self._from_last_stage(results, [batch.num_tokens for batch in evened])
+        return [row[: batch.num_tokens] for row, batch in zip(rows, microbatches, strict=False)]
 
     def sharded_state(self, *, loading: bool = False) -> dict[str, Any]:
         """Model and optimizer as Megatron sharded tensors, for `checkpoint/distributed.py`."""
+        self._gather_updated_weights()
         model = self.model.sharded_state_dict()
         optimizer = self.optimizer.sharded_state_dict(model, is_loading=loading)
         return {"model": model, "optimizer": optimizer}
@@ -151,13 +235,49 @@ class MegatronEngine:
         self.optimizer.load_state_dict(state["optimizer"])
 
     def _apply(self, objective: Objective, logits: Tensor, tokens: LabelledTokens, batch: PackedBatch) -> LossTerms:
-        labels = batch.labels.to(logits.device)[batch.logit_positions]
-        group = self.context.tp.group
-        logprobs = vocab_parallel_logprobs(logits, labels, group, objective.temperature)
+        logprobs = self._label_logprobs(logits, batch, objective.temperature)
         if objective.needs_entropy:
-            entropy = vocab_parallel_entropy(logits.detach(), group, objective.temperature)
+            entropy = vocab_parallel_entropy(logits.detach(), self.context.tp.group, objective.temperature)
+            here = self._labels_here(batch)
+            entropy = gather_values(entropy, here.places_n.to(entropy.device), here.num_labels, self.context.cp)
             tokens = LabelledTokens(tokens.weights_N, tokens.document_N, tokens.signals, entropy)
         return objective(logprobs, tokens)
+
+    def _label_logprobs(self, logits: Tensor, batch: PackedBatch, temperature: float) -> Tensor:
+        """Log-probabilities [N] of all labels of a micro-batch, those of other context-parallel ranks among them."""
+        here = self._labels_here(batch)
+        labels = batch.labels[here.positions_n].to(logits.device)
+        values = vocab_parallel_logprobs(logits, labels, self.context.tp.group, temperature)
+        return gather_values(values, here.places_n.to(values.device), here.num_labels, self.context.cp)
+
+    def _labels_here(self, batch: PackedBatch) -> _LabelsHere:
+        positions = batch.logit_positions
+        cp = self.context.cp
+        if cp.size == 1:
+            return _LabelsHere(positions, torch.arange(positions.numel()), positions, positions.numel())
+        index = local_index(batch.num_tokens, cp.size, cp.rank)
+        rows = torch.nonzero(batch.loss_weights[index], as_tuple=True)[0]
+        return _LabelsHere(index[rows], torch.searchsorted(positions, index[rows]), rows, positions.numel())
+
+    def _num_real_tokens_here(self, batch: PackedBatch) -> int:
+        cp = self.context.cp
+        return int((local_index(batch.num_tokens, cp.size, cp.rank) < batch.num_real_tokens).sum())
+
+    def _even(self, microbatches: Sequence[PackedBatch]) -> list[PackedBatch]:
+        """Micro-batches as the schedule and the dispatcher of tokens need them: in number, and in length.
+
+        Interleaved stages take a multiple of pp of them: fillers without weight are added.
+        """
+        batches = list(microbatches)
+        if self.context.config.vpp > 1:
+            names = sorted(batches[0].signals)
+            while len(batches) % self.context.pp.size:
+                batches.append(PackedBatch.from_documents([], self.row_multiple, signal_names=names))
+        if same_length_rows(self.shape, self.context.config):
+            longest = torch.tensor(max(batch.num_tokens for batch in batches), device=self.context.device)
+            dist.all_reduce(longest, op=dist.ReduceOp.MAX, group=self.context.dp.group)
+            batches = [batch.padded_to(int(longest)) for batch in batches]
+        return batches
 
     def _run(
         self,
@@ -174,26 +294,44 @@ class MegatronEngine:
             output = self.forward(batch, model)
             return output, lambda logits: loss_of(logits, labelled, batch)
 
-        pairs = [(batch, t) for batch, t in zip(microbatches, tokens, strict=True)]
+        pairs = list(zip(microbatches, tokens, strict=True))
+        chunks: list[Any] = [*self.ddp] or [*self.model]
         get_forward_backward_func()(
             forward_step_func=forward_step,
-            data_iterator=iter(pairs),
-            model=self.ddp if self.ddp is not None else self.model,
+            data_iterator=self._one_or_all([iter(pairs) for _ in chunks]),
+            model=self._one_or_all(chunks),
             num_microbatches=len(pairs),
-            seq_length=max(batch.num_tokens for batch in microbatches),  # the schedule sends true shapes
+            seq_length=max(batch.num_tokens for batch in microbatches),  # where lengths differ, true shapes are sent
             micro_batch_size=1,
             forward_only=forward_only,
         )
 
     def forward(self, batch: PackedBatch, model: Any = None) -> Tensor:
-        """This stage's output of a packed micro-batch: logits [N, vocabulary / tp] at labels on the last stage."""
-        device = self.context.device
+        """A chunk's output of a packed micro-batch: logits [n, vocabulary / tp] at this rank's labels on the last one.
+
+        Args:
+            model: the chunk; by default the first.
+        """
+        device, cp = self.context.device, self.context.cp
         packed = self.model.packed(batch.cu_seqlens, batch.positions.to(device))
-        packed.logit_positions_N = batch.logit_positions.to(device)
-        output: Tensor = (model if model is not None else self.model)(
-            batch.tokens.to(device).unsqueeze(0), None, None, packed_seq_params=packed
+        packed.logit_positions_N = self._labels_here(batch).rows_n.to(device)
+        chunk = model if model is not None else self.model[0]
+        tokens, padding = batch.tokens, torch.arange(batch.num_tokens) >= batch.num_real_tokens
+        if cp.size > 1:
+            index = local_index(batch.num_tokens, cp.size, cp.rank)
+            tokens, padding = tokens[index], padding[index]
+        padding_mask = self._padding_mask(padding.to(device), chunk) if self.shape.is_moe else None
+        output: Tensor = chunk(
+            tokens.to(device).unsqueeze(0), None, None, packed_seq_params=packed, padding_mask=padding_mask
         )
         return output
+
+    def _padding_mask(self, padding_T: Tensor, chunk: Any) -> Tensor:
+        """The mask as the chunk's expert layers need it; Megatron splits it over sequence ranks in the first chunk."""
+        first = getattr(chunk, "module", chunk).pre_process
+        if self.model.config.sequence_parallel and not first:
+            padding_T = padding_T.chunk(self.context.tp.size)[self.context.tp.rank]
+        return padding_T.unsqueeze(0)
 
     def _global_units(self, tokens: Sequence[LabelledTokens], objective: Objective) -> dict[str, float]:
         totals: dict[str, float] = {}
@@ -250,10 +388,19 @@ def labelled_tokens(batch: PackedBatch) -> LabelledTokens:
     )
 
 
+def _with_router_losses(shape: ModelShape, optimizer: OptimizerConfig | None) -> ModelShape:
+    if optimizer is None or not shape.is_moe:
+        return shape
+    aux = optimizer.router_aux_loss
+    return shape.model_copy(
+        update={"router_z_loss_coefficient": optimizer.router_z_loss}
+        | ({} if aux is None else {"router_aux_loss_coefficient": aux})
+    )
+
+
+def _loss_dtype(logits: Tensor) -> torch.dtype:
+    return torch.promote_types(logits.dtype, torch.float32)
+
+
 def _add(sums: dict[str, Tensor], name: str, value: Tensor) -> None:
     sums[name] = sums[name] + value.detach() if name in sums else value.detach()
-
-
-def _finalize_grads(model: list[Any], num_tokens: Tensor | None = None, **kwargs: Any) -> None:
-    """Megatron's reduction of gradients over replicas, sequence parts and tied embeddings, divided by tokens."""
-    finalize_model_grads(model, num_tokens, **kwargs)

@@ -10,7 +10,7 @@ import transformers
 from torch import Tensor
 
 from megatron_redone.checkpoint.hf_folder import SafetensorsFolder
-from megatron_redone.models.build import CausalLM, build_model
+from megatron_redone.models.build import ModelChunks, build_model
 from megatron_redone.models.config import ModelShape
 from megatron_redone.models.families import read_shape, shape_to_hf
 from megatron_redone.models.presets import get_preset
@@ -49,12 +49,12 @@ def reference_model(shape: ModelShape) -> transformers.PreTrainedModel:
     return model
 
 
-def packed_logits(model: CausalLM, documents: list[Tensor]) -> Tensor:
+def packed_logits(model: ModelChunks, documents: list[Tensor]) -> Tensor:
     """Our logits of all documents in one packed row."""
     lengths = torch.tensor([0, *(document.numel() for document in documents)])
     positions = torch.cat([torch.arange(document.numel()) for document in documents])
     packed = model.packed(lengths.cumsum(0).to(torch.int32), positions)
-    logits: Tensor = model(torch.cat(documents)[None], None, None, packed_seq_params=packed)
+    logits: Tensor = model[0](torch.cat(documents)[None], None, None, packed_seq_params=packed)
     return logits
 
 

@@ -41,7 +41,7 @@ class NotingEngine:
 
     def __init__(self, rank: int = 0, replicas: int = 1) -> None:
         self.context = SimpleNamespace(dp=SimpleNamespace(rank=rank, size=replicas), tp=SimpleNamespace(size=1))
-        self.model = SimpleNamespace(config=SimpleNamespace(sequence_parallel=False))
+        self.row_multiple = 1
         self.batches: list[list[PackedBatch]] = []
 
     def train_step(self, batches: list[PackedBatch], objective: object, rate: float) -> dict[str, float]:

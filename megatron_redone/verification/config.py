@@ -1,0 +1,91 @@
+"""What a layout proof runs: one model, one batch, one layout. Imports no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Literal
+
+from pydantic import Field
+
+from megatron_redone.config.base import StrictModel
+from megatron_redone.models.config import FamilyName, ModelShape
+from megatron_redone.parallel.config import ParallelConfig
+
+
+class LayoutCase(StrictModel):
+    """One layout beside one process, on the same weights and documents."""
+
+    family: FamilyName
+    layout: ParallelConfig = ParallelConfig()
+    dp: int = Field(1, ge=1)
+    """Data-parallel size."""
+    objective: Literal["next_token", "dpo", "dapo"] = "next_token"
+    microbatches: int = Field(2, ge=1)
+    """Micro-batches of the global batch, over all replicas. One process gets all documents in a single one."""
+    labels: Literal["uneven", "one"] = "uneven"
+    """Whether documents have labels on some of their tokens, or a single token of the whole batch has one."""
+    tie_embeddings: bool | None = None
+    """By default as the family's small models have it."""
+    aux_loss: float = Field(0.0, ge=0)
+    """Coefficient of the experts' load-balancing loss. It is no sum over tokens, so one process then gets the same
+    micro-batches."""
+    z_loss: float = Field(0.0, ge=0)
+    """Coefficient of the routers' z-loss."""
+    steps: int = Field(4, ge=1)
+
+    @property
+    def world_size(self) -> int:
+        """Ranks of the layout."""
+        return self.layout.tp * self.layout.pp * self.layout.cp * self.dp
+
+    @property
+    def name(self) -> str:
+        """The case in one line, as the command line takes it."""
+        default = ParallelConfig()
+        parts = [f"{key}={_short(value)}" for key, value in self.layout if value != getattr(default, key)]
+        parts += [f"dp={self.dp}"] if self.dp > 1 else []
+        options = {
+            "objective": self.objective, "microbatches": self.microbatches, "labels": self.labels,
+            "tied": self.tie_embeddings, "aux_loss": self.aux_loss, "z_loss": self.z_loss,
+        }  # fmt: skip
+        usual = {
+            "objective": "next_token", "microbatches": 2, "labels": "uneven", "tied": None, "aux_loss": 0.0,
+            "z_loss": 0.0,
+        }  # fmt: skip
+        said = [f"{key} {_short(value)}" for key, value in options.items() if value != usual[key]]
+        return " ".join([self.family, ",".join(parts) or "one process", *said])
+
+    def shape(self) -> ModelShape:
+        """A small model of the family that every layout of up to four ranks on an axis divides."""
+        family = self.family
+        tied = self.tie_embeddings if self.tie_embeddings is not None else family in ("qwen2_5", "qwen3")
+        experts = {"num_experts": 4, "experts_per_token": 2, "moe_ffn_hidden_size": 24} if family == "qwen3_moe" else {}
+        return ModelShape(
+            family=family,
+            num_layers=4,
+            hidden_size=32,
+            ffn_hidden_size=64,
+            num_heads=8,
+            num_kv_heads=4,
+            head_dim=8 if family in ("llama", "qwen2_5") else 16,
+            vocab_size=99,
+            rope_theta=1e4,
+            tie_embeddings=tied,
+            **experts,
+        )
+
+    def problems(self) -> list[str]:
+        """Why the layout cannot be; empty when it can."""
+        return self.layout.problems(self.world_size) or self.shape().layout_problems(self.layout)
+
+    def rule_violations(self) -> Iterator[str]:
+        """Options that need another one."""
+        for name in ("aux_loss", "z_loss"):
+            if getattr(self, name) and self.family != "qwen3_moe":
+                yield f"{name}={getattr(self, name)} with family={self.family}: it has no experts; use qwen3_moe"
+        if self.labels == "one" and self.objective == "dpo":
+            yield "labels=one with objective=dpo: every answer of a pair needs a label; use next_token or dapo"
+
+
+def _short(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
