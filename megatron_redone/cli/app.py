@@ -56,6 +56,50 @@ def report_command(
     CONSOLE.print(f"report: {write_report(run, out or run / 'report.html')}", highlight=False)
 
 
+@app.command("verify-layout")
+def verify_layout_command(
+    family: Annotated[str, typer.Option(help="llama, qwen2_5, qwen3 or qwen3_moe.")] = "qwen3",
+    layout: Annotated[
+        list[str] | None,
+        typer.Option(help="`tp=2,pp=2,dp=2` and any other key of `parallel`; may be given more than once."),
+    ] = None,
+    objective: Annotated[str, typer.Option(help="next_token, dpo or dapo.")] = "next_token",
+    dtype: Annotated[str, typer.Option(help="fp32 or fp64.")] = "fp32",
+    microbatches: Annotated[int, typer.Option(min=1, help="Micro-batches of the batch, over all replicas.")] = 2,
+    case: Annotated[
+        list[str] | None,
+        typer.Option(help="A whole case instead: `qwen3_moe tp=2,ep=2 objective=dapo labels=one aux_loss=0.1`."),
+    ] = None,
+    chosen: Annotated[bool, typer.Option("--chosen", help="The set of the project's own tests.")] = False,
+    out: Annotated[Path | None, typer.Option(help="JSON file for the result.")] = None,
+    plant: Annotated[
+        str | None, typer.Option(help="Break something on purpose; `--plant list` tells what can be broken.")
+    ] = None,
+) -> None:
+    """Prove that a layout does not change the maths.
+
+    Trains a tiny model of the family for four steps on the layout and in one process, from the same weights and
+    documents, and compares losses, every gradient and the weights. The exit code is 1 when something differs by more
+    than rounding; the first tensor that does is named.
+    """
+    from megatron_redone.cli.verify import verify_layouts
+    from megatron_redone.verification.cases import chosen_cases
+
+    options = f"objective={objective} microbatches={microbatches}"
+    lines = [f"{family} {text},precision={dtype} {options}" for text in layout or []] + list(case or [])
+    if chosen:
+        lines += [known.line for known in chosen_cases()]
+    verify_layouts(lines or [f"{family} tp=2,precision={dtype} {options}"], out, plant)
+
+
+@app.command("verify-layout-rank", hidden=True)
+def verify_layout_rank_command(folder: Path, plant: Annotated[str | None, typer.Argument()] = None) -> None:
+    """One rank of verify-layout."""
+    from megatron_redone.cli.verify import verify_layouts_rank
+
+    verify_layouts_rank(folder, plant)
+
+
 tasks_app = typer.Typer(help="The task catalogue.", no_args_is_help=True)
 app.add_typer(tasks_app, name="tasks")
 

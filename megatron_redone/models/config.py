@@ -87,7 +87,7 @@ class ModelShape(StrictModel):
         checks = [
             ("num_heads", self.num_heads, "tp", tp),
             ("num_kv_heads", self.num_kv_heads, "tp", tp),
-            ("num_layers", self.num_layers, "pp * vpp", chunks),
+            ("num_layers", self.num_layers, "pp" if parallel.vpp == 1 else "pp * vpp", chunks),
         ]
         if self.is_moe:
             checks.append(("num_experts", self.num_experts, "ep", ep))

@@ -17,6 +17,10 @@ from torch import Tensor
 
 from megatron_redone.parallel.context import Axis
 
+# Renamed in torch 2.13, where the older names warn.
+_all_gather = getattr(dist, "all_gather_single", None) or dist.all_gather_into_tensor
+_reduce_scatter = getattr(dist, "reduce_scatter_single", None) or dist.reduce_scatter_tensor
+
 
 def row_multiple(cp_size: int) -> int:
     """What the length of a row must be a multiple of."""
@@ -51,7 +55,7 @@ class _GatherRow(torch.autograd.Function):
         ctx.axis = axis
         ctx.save_for_backward(order_T)
         gathered = local.new_empty(local.size(0) * axis.size, *local.shape[1:])
-        dist.all_gather_into_tensor(gathered, local.contiguous(), group=axis.group)
+        _all_gather(gathered, local.contiguous(), group=axis.group)
         return gathered.index_select(0, order_T)
 
     @staticmethod
@@ -61,7 +65,7 @@ class _GatherRow(torch.autograd.Function):
         by_rank = torch.empty_like(grad_row)
         by_rank[order_T] = grad_row
         grad_local = by_rank.new_empty(by_rank.size(0) // ctx.axis.size, *by_rank.shape[1:])
-        dist.reduce_scatter_tensor(grad_local, by_rank, group=ctx.axis.group)
+        _reduce_scatter(grad_local, by_rank, group=ctx.axis.group)
         return grad_local, None, None
 
 

@@ -8,42 +8,23 @@ data-parallel replicas) before the backward pass, and Megatron only sums.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 import torch.distributed as dist
-from megatron.core.distributed import (
-    DistributedDataParallel,
-    DistributedDataParallelConfig,
-    finalize_model_grads,
-)
-from megatron.core.optimizer import OptimizerConfig as MegatronOptimizerConfig, get_megatron_optimizer
+from megatron.core.distributed import DistributedDataParallel
 from megatron.core.pipeline_parallel import get_forward_backward_func
 from torch import Tensor
 
-from megatron_redone.common.errors import ConfigError
 from megatron_redone.data.batch import PackedBatch
 from megatron_redone.models.build import build_model, same_length_rows
 from megatron_redone.models.config import ModelShape
 from megatron_redone.models.weights import export_weights, load_weights
 from megatron_redone.objectives.base import LabelledTokens, LossTerms, Objective
 from megatron_redone.parallel.context import ParallelContext
-from megatron_redone.parallel.context_parallel import gather_values, local_index, row_multiple
-from megatron_redone.parallel.vocab_logprobs import vocab_parallel_entropy, vocab_parallel_logprobs
 from megatron_redone.training.config import OptimizerConfig
-
-
-class _LabelsHere(NamedTuple):
-    """The labels of a micro-batch that fall to this context-parallel rank."""
-
-    positions_n: Tensor
-    """Their tokens in the whole row."""
-    places_n: Tensor
-    """Their places among all labels of the row."""
-    rows_n: Tensor
-    """Their tokens among those of this rank."""
-    num_labels: int
-    """All labels of the row."""
+from megatron_redone.training.optimizer import build_optimizer, one_or_all, wrap_chunks
+from megatron_redone.training.rows import Rows
 
 
 class MegatronEngine:
@@ -52,6 +33,7 @@ class MegatronEngine:
     def __init__(self, shape: ModelShape, context: ParallelContext, optimizer: OptimizerConfig | None = None) -> None:
         self.shape, self.context = shape, context
         self.model = build_model(_with_router_losses(shape, optimizer), context)
+        self.rows = Rows(self.model)
         self.ddp: list[DistributedDataParallel] = []
         """The chunks of the model with their gradient buffers; empty where nothing is trained."""
         self.optimizer: Any = None
@@ -62,65 +44,18 @@ class MegatronEngine:
         """Fills the model from whole Hugging Face tensors; the optimizer, if any, starts afresh from them."""
         load_weights(self.model, self.context, tensors, source)
         if self._optimizer_config is not None:
-            self._start_optimizer(self._optimizer_config)
+            self.ddp = wrap_chunks(self.model, self.context)
+            self.optimizer = build_optimizer(self.ddp, self._optimizer_config, self.context)
 
     def export_hf_weights(self) -> Iterator[tuple[str, Tensor]]:
         """Streams (name, whole tensor); a collective that every rank iterates to the end."""
         self._gather_updated_weights()
         return export_weights(self.model, self.context)
 
-    def _start_optimizer(self, config: OptimizerConfig) -> None:
-        parallel, model_config = self.context.config, self.model.config
-        if parallel.precision == "fp64" and config.clip_grad:
-            raise ConfigError([
-                f"optimizer.clip_grad={config.clip_grad} with parallel.precision=fp64: Megatron clips fp32 gradients "
-                "only; set optimizer.clip_grad=0"
-            ])  # fmt: skip
-        ddp_config = DistributedDataParallelConfig(
-            grad_reduce_in_fp32=parallel.precision != "fp64",
-            overlap_grad_reduce=parallel.overlap,
-            overlap_param_gather=parallel.overlap and parallel.distributed_optimizer,
-            use_distributed_optimizer=parallel.distributed_optimizer,
-        )
-        self.ddp = [
-            DistributedDataParallel(model_config, ddp_config, chunk, disable_bucketing=number > 0)
-            for number, chunk in enumerate(self.model)
-        ]
-        for chunk in self.model:
-            chunk.config.finalize_model_grads_func = finalize_model_grads
-            if parallel.overlap:
-                chunk.config.no_sync_func = self._one_or_all([ddp.no_sync for ddp in self.ddp])
-                chunk.config.grad_sync_func = self._one_or_all([ddp.start_grad_sync for ddp in self.ddp])
-            if ddp_config.overlap_param_gather:
-                chunk.config.param_sync_func = self._one_or_all([ddp.start_param_sync for ddp in self.ddp])
-        self.optimizer = get_megatron_optimizer(
-            MegatronOptimizerConfig(
-                optimizer="adam",
-                lr=config.lr,
-                min_lr=0.0,
-                weight_decay=config.weight_decay,
-                adam_beta1=config.beta1,
-                adam_beta2=config.beta2,
-                adam_eps=config.epsilon,
-                clip_grad=config.clip_grad,
-                bf16=self.context.dtype == torch.bfloat16,
-                params_dtype=self.context.dtype,
-                use_distributed_optimizer=parallel.distributed_optimizer,
-                overlap_param_gather=ddp_config.overlap_param_gather,
-            ),
-            self.ddp,
-        )
-
-    @staticmethod
-    def _one_or_all(functions: list[Any]) -> Any:
-        """What Megatron's schedules take: a function for one chunk, a list for several."""
-        return functions[0] if len(functions) == 1 else functions
-
     @property
     def row_multiple(self) -> int:
         """What the length of a packed row must be a multiple of under this layout."""
-        sequence_ranks = self.context.tp.size if self.model.config.sequence_parallel else 1
-        return row_multiple(self.context.cp.size) * sequence_ranks
+        return self.rows.multiple
 
     def train_step(
         self, microbatches: Sequence[PackedBatch], objective: Objective, learning_rate: float
@@ -160,7 +95,7 @@ class MegatronEngine:
                 _add(sums, f"denominator/{name}", denominator)
             # Megatron divides all gradients by the sum of the numbers of tokens that are returned here; multiplied by
             # it first, the main loss is unchanged, while what a router adds becomes a mean over tokens.
-            local = torch.tensor(self._num_real_tokens_here(batch), dtype=torch.int64, device=logits.device)
+            local = torch.tensor(self.rows.num_real_tokens(batch), dtype=torch.int64, device=logits.device)
             return loss * num_tokens.item(), local, {}
 
         self._run(microbatches, tokens, loss_of, forward_only=False)
@@ -211,7 +146,7 @@ class MegatronEngine:
         def collect(
             logits: Tensor, tokens: LabelledTokens, batch: PackedBatch
         ) -> tuple[Tensor, Tensor, dict[str, Any]]:
-            values = self._label_logprobs(logits, batch, temperature)
+            values = self.rows.label_logprobs(logits, batch, temperature)
             row = values.new_zeros(batch.num_tokens)
             row[batch.logit_positions.to(row.device)] = values
             results.append(row.cpu())
@@ -235,33 +170,11 @@ class MegatronEngine:
         self.optimizer.load_state_dict(state["optimizer"])
 
     def _apply(self, objective: Objective, logits: Tensor, tokens: LabelledTokens, batch: PackedBatch) -> LossTerms:
-        logprobs = self._label_logprobs(logits, batch, objective.temperature)
+        logprobs = self.rows.label_logprobs(logits, batch, objective.temperature)
         if objective.needs_entropy:
-            entropy = vocab_parallel_entropy(logits.detach(), self.context.tp.group, objective.temperature)
-            here = self._labels_here(batch)
-            entropy = gather_values(entropy, here.places_n.to(entropy.device), here.num_labels, self.context.cp)
+            entropy = self.rows.label_entropy(logits.detach(), batch, objective.temperature)
             tokens = LabelledTokens(tokens.weights_N, tokens.document_N, tokens.signals, entropy)
         return objective(logprobs, tokens)
-
-    def _label_logprobs(self, logits: Tensor, batch: PackedBatch, temperature: float) -> Tensor:
-        """Log-probabilities [N] of all labels of a micro-batch, those of other context-parallel ranks among them."""
-        here = self._labels_here(batch)
-        labels = batch.labels[here.positions_n].to(logits.device)
-        values = vocab_parallel_logprobs(logits, labels, self.context.tp.group, temperature)
-        return gather_values(values, here.places_n.to(values.device), here.num_labels, self.context.cp)
-
-    def _labels_here(self, batch: PackedBatch) -> _LabelsHere:
-        positions = batch.logit_positions
-        cp = self.context.cp
-        if cp.size == 1:
-            return _LabelsHere(positions, torch.arange(positions.numel()), positions, positions.numel())
-        index = local_index(batch.num_tokens, cp.size, cp.rank)
-        rows = torch.nonzero(batch.loss_weights[index], as_tuple=True)[0]
-        return _LabelsHere(index[rows], torch.searchsorted(positions, index[rows]), rows, positions.numel())
-
-    def _num_real_tokens_here(self, batch: PackedBatch) -> int:
-        cp = self.context.cp
-        return int((local_index(batch.num_tokens, cp.size, cp.rank) < batch.num_real_tokens).sum())
 
     def _even(self, microbatches: Sequence[PackedBatch]) -> list[PackedBatch]:
         """Micro-batches as the schedule and the dispatcher of tokens need them: in number, and in length.
@@ -291,47 +204,20 @@ class MegatronEngine:
 
         def forward_step(data: Iterator[tuple[PackedBatch, LabelledTokens]], model: Any) -> tuple[Tensor, Any]:
             batch, labelled = next(data)
-            output = self.forward(batch, model)
+            output = self.rows.forward(model, batch)
             return output, lambda logits: loss_of(logits, labelled, batch)
 
         pairs = list(zip(microbatches, tokens, strict=True))
         chunks: list[Any] = [*self.ddp] or [*self.model]
         get_forward_backward_func()(
             forward_step_func=forward_step,
-            data_iterator=self._one_or_all([iter(pairs) for _ in chunks]),
-            model=self._one_or_all(chunks),
+            data_iterator=one_or_all([iter(pairs) for _ in chunks]),
+            model=one_or_all(chunks),
             num_microbatches=len(pairs),
             seq_length=max(batch.num_tokens for batch in microbatches),  # where lengths differ, true shapes are sent
             micro_batch_size=1,
             forward_only=forward_only,
         )
-
-    def forward(self, batch: PackedBatch, model: Any = None) -> Tensor:
-        """A chunk's output of a packed micro-batch: logits [n, vocabulary / tp] at this rank's labels on the last one.
-
-        Args:
-            model: the chunk; by default the first.
-        """
-        device, cp = self.context.device, self.context.cp
-        packed = self.model.packed(batch.cu_seqlens, batch.positions.to(device))
-        packed.logit_positions_N = self._labels_here(batch).rows_n.to(device)
-        chunk = model if model is not None else self.model[0]
-        tokens, padding = batch.tokens, torch.arange(batch.num_tokens) >= batch.num_real_tokens
-        if cp.size > 1:
-            index = local_index(batch.num_tokens, cp.size, cp.rank)
-            tokens, padding = tokens[index], padding[index]
-        padding_mask = self._padding_mask(padding.to(device), chunk) if self.shape.is_moe else None
-        output: Tensor = chunk(
-            tokens.to(device).unsqueeze(0), None, None, packed_seq_params=packed, padding_mask=padding_mask
-        )
-        return output
-
-    def _padding_mask(self, padding_T: Tensor, chunk: Any) -> Tensor:
-        """The mask as the chunk's expert layers need it; Megatron splits it over sequence ranks in the first chunk."""
-        first = getattr(chunk, "module", chunk).pre_process
-        if self.model.config.sequence_parallel and not first:
-            padding_T = padding_T.chunk(self.context.tp.size)[self.context.tp.rank]
-        return padding_T.unsqueeze(0)
 
     def _global_units(self, tokens: Sequence[LabelledTokens], objective: Objective) -> dict[str, float]:
         totals: dict[str, float] = {}

@@ -39,21 +39,17 @@ class LayoutCase(StrictModel):
         return self.layout.tp * self.layout.pp * self.layout.cp * self.dp
 
     @property
-    def name(self) -> str:
-        """The case in one line, as the command line takes it."""
-        default = ParallelConfig()
-        parts = [f"{key}={_short(value)}" for key, value in self.layout if value != getattr(default, key)]
-        parts += [f"dp={self.dp}"] if self.dp > 1 else []
-        options = {
-            "objective": self.objective, "microbatches": self.microbatches, "labels": self.labels,
-            "tied": self.tie_embeddings, "aux_loss": self.aux_loss, "z_loss": self.z_loss,
-        }  # fmt: skip
-        usual = {
-            "objective": "next_token", "microbatches": 2, "labels": "uneven", "tied": None, "aux_loss": 0.0,
-            "z_loss": 0.0,
-        }  # fmt: skip
-        said = [f"{key} {_short(value)}" for key, value in options.items() if value != usual[key]]
-        return " ".join([self.family, ",".join(parts) or "one process", *said])
+    def line(self) -> str:
+        """The case as `verification/cases.py` reads it: what differs from the defaults."""
+        own = {name: value for name, value in self if name not in ("family", "layout", "dp")}
+        options = [f"{name}={_text(value)}" for name, value in own.items() if value != LayoutCase.default(name)]
+        sizes = [f"{name}={_text(value)}" for name, value in self.layout if value != getattr(ParallelConfig(), name)]
+        return " ".join([self.family, ",".join([*sizes, f"dp={self.dp}"]), *options])
+
+    @classmethod
+    def default(cls, name: str) -> object:
+        """The default of a field."""
+        return cls.model_fields[name].default
 
     def shape(self) -> ModelShape:
         """A small model of the family that every layout of up to four ranks on an axis divides."""
@@ -87,5 +83,5 @@ class LayoutCase(StrictModel):
             yield "labels=one with objective=dpo: every answer of a pair needs a label; use next_token or dapo"
 
 
-def _short(value: object) -> str:
+def _text(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)

@@ -159,12 +159,12 @@ def compare(case: LayoutCase, found: dict[str, Any], expected: dict[str, Any], g
         name: _share(found["weights"].get(name), w, w - start[name].to(w.dtype))
         for name, w in expected["weights"].items()
     }
-    beyond = [f"loss {loss:.1e}"] if loss > gates.loss else []
-    beyond += [f"gradient of {name} {error:.1e}" for name, error in gradients.items() if error > gates.gradient]
+    beyond = [f"gradient of {name} {error:.1e}" for name, error in gradients.items() if error > gates.gradient]
     beyond += [f"{name} {error:.1e}" for name, error in weights.items() if error > gates.weight]
+    beyond += [f"loss {loss:.1e}"] if loss > gates.loss else []
     worst_gradient, worst_weight = max(gradients, key=_of(gradients)), max(weights, key=_of(weights))
     return Comparison(
-        case=case.name,
+        case=case.line,
         passed=not beyond,
         loss_error=loss,
         gradient_error=gradients[worst_gradient],

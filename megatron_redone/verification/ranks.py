@@ -12,22 +12,28 @@ import torch
 from megatron_redone.parallel.config import ParallelConfig
 from megatron_redone.parallel.context import ParallelContext, build_context
 from megatron_redone.verification.config import LayoutCase
+from megatron_redone.verification.faults import planted
 from megatron_redone.verification.layout import Comparison, compare, gates_of, reference, trajectory
 
 
 def run_on_this_rank(
-    cases: Sequence[LayoutCase], folder: Path, context_of: Callable[[ParallelConfig], ParallelContext]
+    cases: Sequence[LayoutCase],
+    folder: Path,
+    context_of: Callable[[ParallelConfig], ParallelContext],
+    faults: Sequence[str | None] = (),
 ) -> None:
     """Every case in turn on this rank; rank 0 saves what each gave as `folder/INDEX.pt`.
 
     Args:
         context_of: makes the context of a layout on the running process group.
+        faults: what is to be broken in each case, by its name in `faults.py`; by default nothing.
     """
     _allow_many_sockets()
     torch.set_num_threads(1)
     for index, case in enumerate(cases):
         context = context_of(case.layout)
-        found = trajectory(case, context, case.microbatches)
+        with planted(faults[index] if faults else None):
+            found = trajectory(case, context, case.microbatches)
         if context.is_main:
             torch.save(found, folder / f"{index}.pt")
 
@@ -40,10 +46,10 @@ def compare_with_one_process(cases: Sequence[LayoutCase], folder: Path) -> Itera
             update={"layout": ParallelConfig(precision=case.layout.precision), "dp": 1}
             | ({} if case.aux_loss else {"microbatches": 1})
         )
-        if alone.name not in references:
-            references[alone.name] = reference(alone, build_context(alone.layout))
+        if alone.line not in references:
+            references[alone.line] = reference(alone, build_context(alone.layout))
         found = torch.load(folder / f"{index}.pt", weights_only=True)
-        yield compare(case, found, references[alone.name], gates_of(case))
+        yield compare(case, found, references[alone.line], gates_of(case))
 
 
 def _allow_many_sockets() -> None:

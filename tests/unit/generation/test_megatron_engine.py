@@ -51,7 +51,9 @@ def test_greedy_equals_recomputing_every_token(parallel_context: ParallelContext
     ids = list(prompt)
     for _ in range(7):
         with torch.no_grad():
-            logits = engine.forward(pack([Document([*ids, 0], [0.0] * len(ids) + [1.0], "x")], engine))
+            logits = engine.rows.forward(
+                engine.model[0], pack([Document([*ids, 0], [0.0] * len(ids) + [1.0], "x")], engine)
+            )
         ids.append(int(logits[0].argmax()))
     assert list(completion.token_ids) == ids[len(prompt) :]
 

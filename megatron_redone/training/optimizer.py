@@ -1,0 +1,77 @@
+"""Megatron's gradient buffers and optimizer for the chunks of a model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from megatron.core.distributed import DistributedDataParallel, DistributedDataParallelConfig, finalize_model_grads
+from megatron.core.optimizer import OptimizerConfig as MegatronOptimizerConfig, get_megatron_optimizer
+
+from megatron_redone.common.errors import ConfigError
+from megatron_redone.models.build import ModelChunks
+from megatron_redone.parallel.context import ParallelContext
+from megatron_redone.training.config import OptimizerConfig
+
+
+def wrap_chunks(model: ModelChunks, context: ParallelContext) -> list[DistributedDataParallel]:
+    """The chunks with their gradient buffers; tells Megatron's schedules how gradients and weights are synchronised."""
+    parallel = context.config
+    gathers_late = parallel.overlap and parallel.distributed_optimizer
+    config = DistributedDataParallelConfig(
+        grad_reduce_in_fp32=parallel.precision != "fp64",
+        overlap_grad_reduce=parallel.overlap,
+        overlap_param_gather=gathers_late,
+        use_distributed_optimizer=parallel.distributed_optimizer,
+    )
+    wrapped = [
+        DistributedDataParallel(chunk.config, config, chunk, disable_bucketing=number > 0)
+        for number, chunk in enumerate(model)
+    ]
+    for chunk in model:
+        chunk.config.finalize_model_grads_func = finalize_model_grads
+        if parallel.overlap:
+            chunk.config.no_sync_func = one_or_all([ddp.no_sync for ddp in wrapped])
+            chunk.config.grad_sync_func = one_or_all([ddp.start_grad_sync for ddp in wrapped])
+        if gathers_late:
+            chunk.config.param_sync_func = one_or_all([ddp.start_param_sync for ddp in wrapped])
+    return wrapped
+
+
+def build_optimizer(chunks: list[DistributedDataParallel], config: OptimizerConfig, context: ParallelContext) -> Any:
+    """Megatron's AdamW over the chunks.
+
+    Raises:
+        ConfigError: fp64 with clipping, which Megatron cannot do.
+    """
+    parallel = context.config
+    if parallel.precision == "fp64" and config.clip_grad:
+        raise ConfigError(
+            [
+                f"optimizer.clip_grad={config.clip_grad} with parallel.precision=fp64: Megatron clips fp32 gradients "
+                "only; set optimizer.clip_grad=0"
+            ]
+        )
+    return get_megatron_optimizer(
+        MegatronOptimizerConfig(
+            optimizer="adam",
+            lr=config.lr,
+            min_lr=0.0,
+            weight_decay=config.weight_decay,
+            adam_beta1=config.beta1,
+            adam_beta2=config.beta2,
+            adam_eps=config.epsilon,
+            clip_grad=config.clip_grad,
+            bf16=context.dtype == torch.bfloat16,
+            params_dtype=context.dtype,
+            use_distributed_optimizer=parallel.distributed_optimizer,
+            overlap_param_gather=parallel.overlap and parallel.distributed_optimizer,
+        ),
+        chunks,
+    )
+
+
+def one_or_all(values: Sequence[Any]) -> Any:
+    """What Megatron's schedules take: one thing for one chunk, a list for several."""
+    return values[0] if len(values) == 1 else list(values)

@@ -1,0 +1,95 @@
+"""One packed micro-batch through a chunk of the model, and the log-probabilities of its labels.
+
+Under context parallelism a rank computes its own part of the row; log-probabilities of labels are gathered, so that
+objectives see whole documents.
+
+Shape legend: T tokens of the row, N its labels, n those on this rank.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from megatron_redone.data.batch import PackedBatch
+from megatron_redone.models.build import ModelChunks
+from megatron_redone.parallel.context_parallel import gather_values, local_index, row_multiple
+from megatron_redone.parallel.vocab_logprobs import vocab_parallel_entropy, vocab_parallel_logprobs
+
+
+class LabelsHere(NamedTuple):
+    """The labels of a micro-batch that fall to this context-parallel rank."""
+
+    positions_n: Tensor
+    """Their tokens in the whole row."""
+    places_n: Tensor
+    """Their places among all labels of the row."""
+    rows_n: Tensor
+    """Their tokens among those of this rank."""
+    num_labels: int
+    """All labels of the row."""
+
+
+class Rows:
+    """Packed rows on this rank's part of a model."""
+
+    def __init__(self, model: ModelChunks) -> None:
+        self.model, self.context = model, model.context
+
+    @property
+    def multiple(self) -> int:
+        """What the length of a row must be a multiple of."""
+        sequence_ranks = self.context.tp.size if self.model.config.sequence_parallel else 1
+        return row_multiple(self.context.cp.size) * sequence_ranks
+
+    def forward(self, chunk: Any, batch: PackedBatch) -> Tensor:
+        """A chunk's output: logits [n, vocabulary / tp] at this rank's labels on the last one, hidden states else."""
+        device = self.context.device
+        packed = self.model.packed(batch.cu_seqlens, batch.positions.to(device))
+        packed.logit_positions_N = self._labels_here(batch).rows_n.to(device)
+        index = self._index(batch)
+        tokens = batch.tokens[index].to(device)
+        padding = (index >= batch.num_real_tokens).to(device)
+        output: Tensor = chunk(
+            tokens.unsqueeze(0),
+            None,
+            None,
+            packed_seq_params=packed,
+            padding_mask=self._padding_mask(padding, chunk) if self.model.shape.is_moe else None,
+        )
+        return output
+
+    def label_logprobs(self, logits: Tensor, batch: PackedBatch, temperature: float) -> Tensor:
+        """Log-probability [N] of each label of a row, those of other context-parallel ranks among them."""
+        here = self._labels_here(batch)
+        labels = batch.labels[here.positions_n].to(logits.device)
+        values = vocab_parallel_logprobs(logits, labels, self.context.tp.group, temperature)
+        return gather_values(values, here.places_n.to(values.device), here.num_labels, self.context.cp)
+
+    def label_entropy(self, logits: Tensor, batch: PackedBatch, temperature: float) -> Tensor:
+        """Entropy [N] of the prediction of each label, in nats."""
+        here = self._labels_here(batch)
+        values = vocab_parallel_entropy(logits, self.context.tp.group, temperature)
+        return gather_values(values, here.places_n.to(values.device), here.num_labels, self.context.cp)
+
+    def num_real_tokens(self, batch: PackedBatch) -> int:
+        """Tokens of this rank that are no padding."""
+        return int((self._index(batch) < batch.num_real_tokens).sum())
+
+    def _index(self, batch: PackedBatch) -> Tensor:
+        """Places in the row of this rank's tokens."""
+        return local_index(batch.num_tokens, self.context.cp.size, self.context.cp.rank)
+
+    def _labels_here(self, batch: PackedBatch) -> LabelsHere:
+        positions, index = batch.logit_positions, self._index(batch)
+        rows = torch.nonzero(batch.loss_weights[index], as_tuple=True)[0]
+        return LabelsHere(index[rows], torch.searchsorted(positions, index[rows]), rows, positions.numel())
+
+    def _padding_mask(self, padding_T: Tensor, chunk: Any) -> Tensor:
+        """The mask as the chunk's expert layers need it; Megatron splits it over sequence ranks in the first chunk."""
+        first = getattr(chunk, "module", chunk).pre_process
+        if self.model.config.sequence_parallel and not first:
+            padding_T = padding_T.chunk(self.context.tp.size)[self.context.tp.rank]
+        return padding_T.unsqueeze(0)
