@@ -24,6 +24,12 @@ from megatron_redone.objectives.base import LabelledTokens, LossTerms, Objective
 from megatron_redone.parallel.context import ParallelContext
 from megatron_redone.training.config import OptimizerConfig
 from megatron_redone.training.optimizer import build_optimizer, one_or_all, wrap_chunks
+from megatron_redone.training.optimizer_state import (
+    load_optimizer_state,
+    num_steps_of,
+    sharded_optimizer_state,
+    whole_state_of,
+)
 from megatron_redone.training.rows import Rows
 
 
@@ -131,6 +137,16 @@ class MegatronEngine:
                         dist.all_gather_into_tensor(bucket.grad_data, shard, group=group)
         return export_weights(self.model, self.context, lambda parameter: parameter.main_grad)  # type: ignore[attr-defined]
 
+    def export_hf_moments(self, name: str) -> Iterator[tuple[str, Tensor]]:
+        """Streams (Hugging Face name, moment of Adam), for proofs; a collective, as `export_hf_weights`.
+
+        Args:
+            name: `exp_avg` or `exp_avg_sq`.
+        """
+        return export_weights(
+            self.model, self.context, lambda parameter: whole_state_of(self.optimizer, parameter, name)
+        )
+
     @torch.no_grad()
     def logprobs(self, microbatches: Sequence[PackedBatch], temperature: float = 1.0) -> list[Tensor]:
         """Log-probability of every label [T] of each micro-batch (0 where a label has no weight), on every rank.
@@ -157,17 +173,21 @@ class MegatronEngine:
         rows = self._from_last_stage(results, [batch.num_tokens for batch in evened])
         return [row[: batch.num_tokens] for row, batch in zip(rows, microbatches, strict=False)]
 
-    def sharded_state(self, *, loading: bool = False) -> dict[str, Any]:
-        """Model and optimizer as Megatron sharded tensors, for `checkpoint/distributed.py`."""
+    def sharded_state(self) -> dict[str, Any]:
+        """Model and optimizer as Megatron sharded tensors, for `checkpoint/distributed.py`. A collective."""
         self._gather_updated_weights()
         model = self.model.sharded_state_dict()
-        optimizer = self.optimizer.sharded_state_dict(model, is_loading=loading)
-        return {"model": model, "optimizer": optimizer}
+        return {"model": model, "optimizer": sharded_optimizer_state(self.optimizer, self.model, model)}
 
-    def load_sharded_state(self, state: Mapping[str, Any]) -> None:
-        """Takes the state that a checkpoint gave back."""
+    @property
+    def num_updates(self) -> int:
+        """Optimizer steps so far; `load_sharded_state` needs it beside the sharded state."""
+        return num_steps_of(self.optimizer)
+
+    def load_sharded_state(self, state: Mapping[str, Any], num_updates: int) -> None:
+        """Takes the state that a checkpoint gave back for `sharded_state`, of this layout or of another."""
         self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        load_optimizer_state(self.optimizer, self.model, state["optimizer"], num_updates)
 
     def _apply(self, objective: Objective, logits: Tensor, tokens: LabelledTokens, batch: PackedBatch) -> LossTerms:
         logprobs = self.rows.label_logprobs(logits, batch, objective.temperature)

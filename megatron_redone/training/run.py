@@ -144,8 +144,8 @@ class TrainingRun:
     def _resume(self, engine: MegatronEngine, restore: Callable[[Mapping[str, Any]], None]) -> int:
         if not self.context.on_main(lambda: has_checkpoint(self.checkpoints)):
             return 0
-        loaded, extra = load_checkpoint(self.checkpoints, lambda: engine.sharded_state(loading=True), self.context)
-        engine.load_sharded_state(loaded)
+        loaded, extra = load_checkpoint(self.checkpoints, engine.sharded_state, self.context)
+        engine.load_sharded_state(loaded, extra["optimizer_steps"])
         self._rows = list(extra["metrics"])
         self.trained_tokens, self.forward_tokens = extra["trained_tokens"], extra["forward_tokens"]
         restore(extra["stage"])
@@ -157,6 +157,7 @@ class TrainingRun:
     def _save(self, engine: MegatronEngine, step: int, stage_state: Mapping[str, Any]) -> None:
         extra = {
             "step": step,
+            "optimizer_steps": engine.num_updates,
             "metrics": self._rows,
             "trained_tokens": self.trained_tokens,
             "forward_tokens": self.forward_tokens,

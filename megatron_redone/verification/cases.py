@@ -9,7 +9,7 @@ from typing import Any
 
 from megatron_redone.common.errors import ConfigError, InputError
 from megatron_redone.config.loading import apply_overrides, validate
-from megatron_redone.verification.config import LayoutCase
+from megatron_redone.verification.config import LayoutCase, ResumeCase
 
 CHOSEN = """
 llama       tp=2,sequence_parallel=true
@@ -78,6 +78,28 @@ qwen3_moe   cp=2,dp=2,ep=4                             microbatches=3
 """
 """Proven by every run of the tests: at least one line for each axis, family, objective and option."""
 
+CHOSEN_RESUMES = """
+qwen3       tp=2                                     tp=2
+qwen3       pp=2,vpp=2                               pp=2,vpp=2
+qwen3       dp=2,distributed_optimizer=true,overlap=true dp=2,distributed_optimizer=true,overlap=true
+qwen3_moe   dp=2,ep=2                                dp=2,ep=2
+llama       cp=2                                     cp=2
+llama       dp=2,precision=bf16                      dp=2,precision=bf16
+llama       tp=2                                     pp=2
+qwen2_5     pp=2                                     cp=2
+qwen2_5     cp=2                                     dp=2
+qwen2_5     dp=2,distributed_optimizer=true          tp=2
+qwen3       pp=2,vpp=2                               dp=2,distributed_optimizer=true
+qwen3       tp=2,sequence_parallel=true              dp=1
+qwen3       dp=1                                     dp=2,distributed_optimizer=true
+qwen3_moe   dp=2,ep=2                                dp=1
+qwen3_moe   dp=2,ep=2                                tp=2,etp=2
+qwen3_moe   dp=2,ep=2,distributed_optimizer=true     pp=2
+qwen3_moe   pp=2                                     cp=2,ep=2
+qwen3       tp=2,precision=bf16                      dp=2,distributed_optimizer=true,precision=bf16
+"""
+"""FAMILY SAVED LOADED: layouts of a checkpoint and of its continuation, for every run of the tests."""
+
 LAYOUTS_OF_ALL = {
     "dense": (
         "tp=2", "tp=2,sequence_parallel=true", "tp=4", "pp=2", "pp=4", "pp=2,vpp=2", "cp=2", "cp=4", "dp=2", "dp=4",
@@ -105,6 +127,11 @@ def chosen_cases() -> list[LayoutCase]:
     return [parse_case(line) for line in CHOSEN.strip().splitlines()]
 
 
+def chosen_resumes() -> list[ResumeCase]:
+    """The resumes of every test run."""
+    return [parse_resume(line) for line in CHOSEN_RESUMES.strip().splitlines()]
+
+
 def all_cases() -> list[LayoutCase]:
     """Every layout with every family and option: minutes to an hour."""
     found = []
@@ -125,10 +152,33 @@ def parse_case(line: str) -> LayoutCase:
     if len(words) < 2 or not all("=" in word for word in [*words[1].split(","), *words[2:]]):
         raise InputError(f"{line!r}: a case is written FAMILY LAYOUT [OPTION=VALUE ...], as in `qwen3 tp=2,pp=2`")
     family, layout, *options = words
-    sizes = [word if word.startswith("dp=") else f"layout.{word}" for word in layout.split(",")]
-    data: dict[str, Any] = apply_overrides({"family": family, "layout": {}}, [*sizes, *options])
+    data: dict[str, Any] = apply_overrides(
+        {"family": family, "layout": {}}, [*_sizes(layout, "layout", "dp"), *options]
+    )
     case = validate(LayoutCase, data, line)
     problems = case.problems()
     if problems:
         raise ConfigError(problems)
     return case
+
+
+def parse_resume(line: str) -> ResumeCase:
+    """A resume from its line, `FAMILY SAVED LOADED [OPTION=VALUE ...]`.
+
+    Raises:
+        InputError: not of that form. ConfigError: an unknown key, or a layout that cannot be.
+    """
+    words = line.split()
+    if len(words) < 3 or not all("=" in word for text in words[1:] for word in text.split(",")):
+        raise InputError(f"{line!r}: a resume is written FAMILY SAVED LOADED, as in `qwen3 tp=2 pp=2`")
+    family, save, load, *options = words
+    sizes = [*_sizes(save, "save", "save_dp"), *_sizes(load, "load", "load_dp")]
+    case = validate(ResumeCase, apply_overrides({"family": family, "save": {}, "load": {}}, [*sizes, *options]), line)
+    problems = [*case.layout_case("save").problems(), *case.layout_case("load").problems()]
+    if problems:
+        raise ConfigError(problems)
+    return case
+
+
+def _sizes(layout: str, section: str, dp: str) -> list[str]:
+    return [f"{dp}{word[2:]}" if word.startswith("dp=") else f"{section}.{word}" for word in layout.split(",")]

@@ -83,5 +83,39 @@ class LayoutCase(StrictModel):
             yield "labels=one with objective=dpo: every answer of a pair needs a label; use next_token or dapo"
 
 
+class ResumeCase(StrictModel):
+    """A checkpoint of one layout and its continuation on the same or another one."""
+
+    family: FamilyName
+    save: ParallelConfig = ParallelConfig()
+    save_dp: int = Field(1, ge=1)
+    """Data-parallel size of the layout that writes the checkpoint."""
+    load: ParallelConfig = ParallelConfig()
+    load_dp: int = Field(1, ge=1)
+    """Data-parallel size of the layout that goes on from it."""
+    objective: Literal["next_token", "dpo", "dapo"] = "next_token"
+    steps_before: int = Field(3, ge=1)
+    steps_after: int = Field(20, ge=1)
+
+    @property
+    def same_layout(self) -> bool:
+        """Whether the continuation has to agree in every bit."""
+        return self.save == self.load and self.save_dp == self.load_dp
+
+    @property
+    def line(self) -> str:
+        """The case in one line, as `verification/cases.py` reads it."""
+        save, load = self.layout_case("save"), self.layout_case("load")
+        own = [f"{name}={getattr(self, name)}" for name in ("objective", "steps_before", "steps_after")]
+        usual = ["objective=next_token", "steps_before=3", "steps_after=20"]
+        words = [self.family, save.line.split()[1], load.line.split()[1]]
+        return " ".join([*words, *(text for text in own if text not in usual)])
+
+    def layout_case(self, side: Literal["save", "load"]) -> LayoutCase:
+        """One side as a case of the layout proof: the same model and documents."""
+        layout, dp = (self.save, self.save_dp) if side == "save" else (self.load, self.load_dp)
+        return LayoutCase(family=self.family, layout=layout, dp=dp, objective=self.objective, microbatches=3)
+
+
 def _text(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)

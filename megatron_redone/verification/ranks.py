@@ -28,8 +28,7 @@ def run_on_this_rank(
         context_of: makes the context of a layout on the running process group.
         faults: what is to be broken in each case, by its name in `faults.py`; by default nothing.
     """
-    _allow_many_sockets()
-    torch.set_num_threads(1)
+    prepare_rank()
     for index, case in enumerate(cases):
         context = context_of(case.layout)
         with planted(faults[index] if faults else None):
@@ -52,8 +51,10 @@ def compare_with_one_process(cases: Sequence[LayoutCase], folder: Path) -> Itera
         yield compare(case, found, references[alone.line], gates_of(case))
 
 
-def _allow_many_sockets() -> None:
-    """Each new layout makes new groups, whose sockets torch keeps open until the process ends."""
+def prepare_rank() -> None:
+    """Settings of a process that runs many layouts in turn."""
+    torch.set_num_threads(1)
+    # Each new layout makes new groups, whose sockets torch keeps open until the process ends.
     with contextlib.suppress(ValueError, OSError):
         hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
