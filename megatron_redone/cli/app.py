@@ -100,6 +100,41 @@ def verify_layout_rank_command(folder: Path, plant: Annotated[str | None, typer.
     verify_layouts_rank(folder, plant)
 
 
+@app.command("verify-resume")
+def verify_resume_command(
+    family: Annotated[str, typer.Option(help="llama, qwen2_5, qwen3 or qwen3_moe.")] = "qwen3",
+    save_layout: Annotated[str, typer.Option(help="Layout that writes the checkpoint: `tp=2,pp=2,dp=2`, ...")] = "tp=2",
+    load_layout: Annotated[str | None, typer.Option(help="Layout that goes on from it; by default the same.")] = None,
+    objective: Annotated[str, typer.Option(help="next_token, dpo or dapo.")] = "next_token",
+    chosen: Annotated[bool, typer.Option("--chosen", help="The set of the project's own tests.")] = False,
+    out: Annotated[Path | None, typer.Option(help="JSON file for the certificates.")] = None,
+    plant: Annotated[
+        str | None, typer.Option(help="Break something on purpose; `--plant list` tells what can be broken.")
+    ] = None,
+) -> None:
+    """Certify that training goes on from a checkpoint as if nothing had happened.
+
+    On the same layout the next 20 losses must agree in every bit. On another one the weights, the moments of Adam and
+    the number of steps must agree exactly after loading, and the losses to rounding. The exit code is 1 when they do
+    not; the first tensor or step that differs is named.
+    """
+    from megatron_redone.cli.verify import verify_resumes
+    from megatron_redone.verification.cases import chosen_resumes
+
+    if chosen:
+        verify_resumes([case.line for case in chosen_resumes()], out, plant)
+    else:
+        verify_resumes([f"{family} {save_layout} {load_layout or save_layout} objective={objective}"], out, plant)
+
+
+@app.command("verify-resume-rank", hidden=True)
+def verify_resume_rank_command(folder: Path, side: str, plant: Annotated[str | None, typer.Argument()] = None) -> None:
+    """One rank of one side of verify-resume."""
+    from megatron_redone.cli.verify import verify_resumes_rank
+
+    verify_resumes_rank(folder, "save" if side == "save" else "load", plant)
+
+
 tasks_app = typer.Typer(help="The task catalogue.", no_args_is_help=True)
 app.add_typer(tasks_app, name="tasks")
 

@@ -29,7 +29,7 @@ class Fault:
 
 def planted(name: str | None) -> AbstractContextManager[Any]:
     """The fault of that name for as long as the context lasts; nothing for None."""
-    return contextlib.nullcontext() if name is None else FAULTS[name].plant()
+    return contextlib.nullcontext() if name is None else (FAULTS | RESUME_FAULTS)[name].plant()
 
 
 def _leaking_packing() -> AbstractContextManager[Any]:
@@ -134,6 +134,52 @@ def _experts_scaled_by_their_ranks() -> Iterator[None]:
         yield
 
 
+def _at_loading(break_it: Callable[[Any], None]) -> AbstractContextManager[Any]:
+    """Loads the optimizer's state, then breaks it."""
+    from megatron_redone.training.optimizer_state import load_optimizer_state
+
+    def load(optimizer: Any, *rest: Any) -> None:
+        load_optimizer_state(optimizer, *rest)
+        for inner in getattr(optimizer, "chained_optimizers", [optimizer]):
+            break_it(inner.optimizer.state)
+
+    return mock.patch("megatron_redone.training.engine.load_optimizer_state", load)
+
+
+def _lost_moments() -> AbstractContextManager[Any]:
+    def forget(states: Any) -> None:
+        for state in states.values():
+            state["exp_avg_sq"].zero_()
+
+    return _at_loading(forget)
+
+
+def _counter_from_zero() -> AbstractContextManager[Any]:
+    def start_again(states: Any) -> None:
+        for state in states.values():
+            state["step"].zero_()
+
+    return _at_loading(start_again)
+
+
+def _shared_counter() -> AbstractContextManager[Any]:
+    def share(states: Any) -> None:
+        one = next(iter(states.values()))["step"]
+        for state in states.values():
+            state["step"] = one
+
+    return _at_loading(share)
+
+
+def _skipped_batch() -> AbstractContextManager[Any]:
+    from megatron_redone.verification.layout import microbatches
+
+    def next_one(case: Any, step: int, *rest: Any) -> Any:
+        return microbatches(case, step + 1, *rest)
+
+    return mock.patch("megatron_redone.verification.resume.microbatches", next_one)
+
+
 FAULTS = {
     "leaking-packing": Fault(
         "attention sees the other documents of a packed row", "qwen3 dp=2 microbatches=3", _leaking_packing
@@ -178,3 +224,17 @@ FAULTS = {
         _experts_scaled_by_their_ranks,
     ),
 }
+
+RESUME_FAULTS = {
+    "lost-moments": Fault("Adam's second moments start at 0", "qwen3 tp=2 pp=2", _lost_moments),
+    "counter-from-zero": Fault("Adam's bias correction starts again", "llama dp=2 dp=2", _counter_from_zero),
+    "shared-counter": Fault(
+        "all parameters share one step counter, which then counts each of them",
+        "qwen2_5 dp=2,distributed_optimizer=true tp=2",
+        _shared_counter,
+    ),
+    "skipped-batch": Fault(
+        "the first batch after the checkpoint is skipped", "qwen3_moe dp=2,ep=2 pp=2", _skipped_batch
+    ),
+}
+"""Faults of a continuation; the cases are those of `parse_resume`."""

@@ -22,6 +22,7 @@ from megatron_redone.parallel.context import ParallelContext
 from megatron_redone.training.config import OptimizerConfig
 from megatron_redone.training.engine import MegatronEngine
 from megatron_redone.verification.config import LayoutCase, ResumeCase
+from megatron_redone.verification.faults import planted
 from megatron_redone.verification.layout import OBJECTIVES, SpreadWeights, microbatches
 from megatron_redone.verification.ranks import prepare_rank
 
@@ -54,32 +55,48 @@ def run_on_this_rank(
     side: Literal["save", "load"],
     folder: Path,
     context_of: Callable[[ParallelConfig], ParallelContext],
+    faults: Sequence[str | None] = (),
 ) -> None:
-    """One side of every case in turn: `save` trains, writes a checkpoint and goes on; `load` goes on from it."""
+    """One side of every case in turn: `save` trains, writes a checkpoint and goes on; `load` goes on from it.
+
+    Args:
+        faults: what is to be broken in each continuation, by its name in `faults.py`; by default nothing.
+    """
     prepare_rank()
     for index, case in enumerate(cases):
-        layout = case.layout_case(side)
-        context = context_of(layout.layout)
-        engine = _engine(layout, context, seed=7 if side == "save" else 8)
-        root = folder / f"{index}.checkpoints"
-        if side == "save":
-            for step in range(case.steps_before):
-                _step(layout, step, engine)
-            save_checkpoint(root, case.steps_before, engine.sharded_state(), {"updates": engine.num_updates}, context)
-        else:
-            state, extra = load_checkpoint(root, engine.sharded_state, context)
-            engine.load_sharded_state(state, extra["updates"])
-        found = {
-            "tensors": _snapshot(engine),
-            "updates": engine.num_updates,
-            "losses": [
-                _step(layout, step, engine) for step in range(case.steps_before, case.steps_before + case.steps_after)
-            ],
-        }
-        if context.is_main:
-            torch.save(found, folder / f"{index}.{side}.pt")
-            if side == "load":
-                shutil.rmtree(root)
+        with planted(faults[index] if faults and side == "load" else None):
+            _run_side(case, side, folder, index, context_of)
+
+
+def _run_side(
+    case: ResumeCase,
+    side: Literal["save", "load"],
+    folder: Path,
+    index: int,
+    context_of: Callable[[ParallelConfig], ParallelContext],
+) -> None:
+    layout = case.layout_case(side)
+    context = context_of(layout.layout)
+    engine = _engine(layout, context, seed=7 if side == "save" else 8)
+    root = folder / f"{index}.checkpoints"
+    if side == "save":
+        for step in range(case.steps_before):
+            _step(layout, step, engine)
+        save_checkpoint(root, case.steps_before, engine.sharded_state(), {"updates": engine.num_updates}, context)
+    else:
+        state, extra = load_checkpoint(root, engine.sharded_state, context)
+        engine.load_sharded_state(state, extra["updates"])
+    found = {
+        "tensors": _snapshot(engine),
+        "updates": engine.num_updates,
+        "losses": [
+            _step(layout, step, engine) for step in range(case.steps_before, case.steps_before + case.steps_after)
+        ],
+    }
+    if context.is_main:
+        torch.save(found, folder / f"{index}.{side}.pt")
+        if side == "load":
+            shutil.rmtree(root)
 
 
 def certificates(cases: Sequence[ResumeCase], folder: Path) -> Iterator[Certificate]:
