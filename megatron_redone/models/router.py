@@ -24,19 +24,24 @@ from torch import Tensor
 
 
 class Router(TopKRouter):
-    """Megatron's router with our losses. `choices` counts how often each expert was chosen since it was last reset."""
+    """Megatron's router with our losses and counts."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.choices = torch.zeros(self.num_experts, dtype=torch.float64)
+        self._choices = torch.zeros(self.num_experts, dtype=torch.float64)
 
     def routing(self, logits: Tensor, padding_mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Probabilities and choices [tokens, experts]; `padding_mask` is true where a token is padding."""
         probs, routing_map = super().routing(logits, padding_mask)
         if self.training and torch.is_grad_enabled():
             real = routing_map if padding_mask is None else routing_map & ~padding_mask.reshape(-1, 1)
-            self.choices += real.sum(0).double().cpu()
+            self._choices += real.sum(0).double().cpu()
         return probs, routing_map
+
+    def take_choices(self) -> Tensor:
+        """How often real tokens of this rank chose each expert [experts] since the last call."""
+        taken, self._choices = self._choices, torch.zeros_like(self._choices)
+        return taken
 
     def _apply_aux_loss(
         self, probs: Tensor, scores_for_aux_loss: Tensor, routing_map: Tensor, with_padding_mask: bool = False

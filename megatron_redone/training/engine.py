@@ -19,6 +19,7 @@ from torch import Tensor
 from megatron_redone.data.batch import PackedBatch
 from megatron_redone.models.build import build_model, same_length_rows
 from megatron_redone.models.config import ModelShape
+from megatron_redone.models.router import Router
 from megatron_redone.models.weights import export_weights, load_weights
 from megatron_redone.objectives.base import LabelledTokens, LossTerms, Objective
 from megatron_redone.parallel.context import ParallelContext
@@ -105,7 +106,7 @@ class MegatronEngine:
             return loss * num_tokens.item(), local, {}
 
         self._run(microbatches, tokens, loss_of, forward_only=False)
-        return self._reduce_metrics(sums)
+        return {**self._reduce_metrics(sums), **self._expert_loads()}
 
     def update(self, learning_rate: float) -> dict[str, float]:
         """The second half of `train_step`: clips the gradients and moves the weights; `grad_norm` and `updated`."""
@@ -238,6 +239,27 @@ class MegatronEngine:
             micro_batch_size=1,
             forward_only=forward_only,
         )
+
+    def _expert_loads(self) -> dict[str, float]:
+        """How evenly the router of each layer chose since the last call, over all ranks.
+
+        Metrics `expert_load_max/LAYER` and `expert_load_min/LAYER`: choices of the most and least chosen expert over
+        their mean; 1 is even.
+        """
+        if not self.shape.is_moe:
+            return {}
+        choices = torch.zeros(self.shape.num_layers, self.shape.num_experts, dtype=torch.float64)
+        for module in self.model.modules():
+            if isinstance(module, Router):
+                choices[module.layer_number - 1] += module.take_choices()
+        choices = choices.to(self.context.device)
+        if self.context.world_size > 1:
+            dist.all_reduce(choices)
+        loads = choices / choices.mean(dim=1, keepdim=True).clamp(min=1e-12)
+        found: dict[str, float] = {}
+        for layer, load in enumerate(loads.tolist(), 1):
+            found[f"expert_load_max/{layer:02d}"], found[f"expert_load_min/{layer:02d}"] = max(load), min(load)
+        return found
 
     def _global_units(self, tokens: Sequence[LabelledTokens], objective: Objective) -> dict[str, float]:
         totals: dict[str, float] = {}
