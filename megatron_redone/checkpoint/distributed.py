@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from megatron_redone.checkpoint.metadata_file import check_metadata
 from megatron_redone.common.errors import CheckpointError, RedoneError
 from megatron_redone.common.files import (
     atomic_write_json,
@@ -172,7 +173,8 @@ def verify_checkpoint(folder: Path) -> dict[str, Any]:
     """The `extra` of a checkpoint whose files are all there and unchanged.
 
     Raises:
-        CheckpointError: not a finished checkpoint, another format version, a missing or changed file.
+        CheckpointError: not a finished checkpoint, another format version, a missing or changed file, or metadata
+            that name more than the parts of a checkpoint.
     """
     path = folder / MANIFEST
     if not path.is_file():
@@ -190,6 +192,7 @@ def verify_checkpoint(folder: Path) -> dict[str, Any]:
             raise CheckpointError(
                 f"{folder / name}: the checksum differs from its manifest, so the file is damaged; {_REMEDY}"
             )
+    check_metadata(folder)
     extra: dict[str, Any] = manifest["extra"]
     return extra
 

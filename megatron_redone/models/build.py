@@ -36,6 +36,8 @@ from megatron_redone.parallel.context import ParallelContext
 MASKED_LOGIT = -1e30
 """Logit of vocabulary rows that only pad the table; finite, so that 0 * logit stays 0."""
 
+EXTRA_STATE = "_extra_state"
+
 
 def transformer_config(shape: ModelShape, context: ParallelContext) -> TransformerConfig:
     """Megatron's configuration of this model under this layout (the one place that makes one).
@@ -235,13 +237,22 @@ class ModelChunks(Sequence[CausalLM]):
         )
 
     def sharded_state_dict(self) -> dict[str, Any]:
-        """Megatron's sharded tensors, keyed alike whatever the chunks."""
-        return {f"chunk{number}": chunk.sharded_state_dict() for number, chunk in enumerate(self.chunks)}
+        """Megatron's sharded tensors, keyed alike whatever the chunks.
+
+        The `_extra_state` of linear layers is left out: it is empty, and would be kept as a pickle.
+        """
+        return {
+            f"chunk{number}": {
+                name: value for name, value in chunk.sharded_state_dict().items() if not name.endswith(EXTRA_STATE)
+            }
+            for number, chunk in enumerate(self.chunks)
+        }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Takes what a checkpoint gave for `sharded_state_dict`."""
         for number, chunk in enumerate(self.chunks):
-            chunk.load_state_dict(state[f"chunk{number}"])
+            extra = {name: None for name in chunk.state_dict() if name.endswith(EXTRA_STATE)}
+            chunk.load_state_dict({**extra, **state[f"chunk{number}"]})
 
 
 def build_model(shape: ModelShape, context: ParallelContext) -> ModelChunks:
