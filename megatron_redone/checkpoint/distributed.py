@@ -14,8 +14,9 @@ import shutil
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+from megatron_redone.checkpoint.config import DEFAULT_CHECKPOINTS, CheckpointConfig
 from megatron_redone.checkpoint.metadata_file import check_metadata
 from megatron_redone.common.errors import CheckpointError, RedoneError
 from megatron_redone.common.files import (
@@ -25,9 +26,11 @@ from megatron_redone.common.files import (
     fsync_directory,
     sha256_file,
 )
+from megatron_redone.common.logging import get_logger
 from megatron_redone.parallel.context import ParallelContext
 
-FORMAT_VERSION = 1
+LOG = get_logger("checkpoint")
+FORMAT_VERSION = 2
 LATEST = "latest.json"
 MANIFEST = "checkpoint.json"
 
@@ -35,43 +38,78 @@ ShardedState = dict[str, Any]
 
 
 def save_checkpoint(
-    root: Path, step: int, state: ShardedState, extra: Mapping[str, Any], context: ParallelContext
+    root: Path,
+    step: int,
+    state: ShardedState,
+    extra: Mapping[str, Any],
+    context: ParallelContext,
+    keep: CheckpointConfig = DEFAULT_CHECKPOINTS,
 ) -> Path:
-    """Writes the sharded state of all ranks and `extra` (JSON) as `root/step-NNNNNN`; older ones are removed.
+    """Writes the sharded state of all ranks and `extra` (JSON) as `root/step-NNNNNN`; older ones go as `keep` says.
 
-    A collective. Raises DiskFullError on every rank when the disk is full; the older checkpoint stays.
+    A collective. Raises DiskFullError on every rank when the disk is full; the older checkpoints stay.
     """
     final = root / f"step-{step:06d}"
     write_checkpoint(final, state, extra, context)
-    context.on_main(lambda: _make_latest(final))
+    context.on_main(lambda: _make_latest(final, keep))
     return final
 
 
-def _make_latest(final: Path) -> None:
+def _make_latest(final: Path, keep: CheckpointConfig) -> None:
     atomic_write_json(final.parent / LATEST, {"folder": final.name})
-    for older in final.parent.glob("step-*"):
-        if older != final:
-            shutil.rmtree(older)
+    until_now = [folder for folder in _newest_first(final.parent) if _step_of(folder) <= _step_of(final)]
+    kept = set(until_now[: keep.keep_last])
+    kept |= {folder for folder in until_now if keep.keep_every and _step_of(folder) % keep.keep_every == 0}
+    for folder in _newest_first(final.parent):
+        if folder not in kept:  # those of later steps too: the run went back behind them
+            shutil.rmtree(folder)
+
+
+def _newest_first(root: Path) -> list[Path]:
+    return sorted(root.glob("step-*"), key=_step_of, reverse=True)
+
+
+def _step_of(folder: Path) -> int:
+    return int(folder.name.removeprefix("step-"))
 
 
 def has_checkpoint(root: Path) -> bool:
     """Whether there is a checkpoint to resume from."""
-    return (root / LATEST).is_file()
+    return (root / LATEST).is_file() or any(root.glob("step-*"))
 
 
 def load_checkpoint(
-    root: Path, build_state: Callable[[], ShardedState], context: ParallelContext
+    root: Path,
+    build_state: Callable[[], ShardedState],
+    context: ParallelContext,
+    on_damage: Literal["refuse", "older"] = "refuse",
 ) -> tuple[ShardedState, dict[str, Any]]:
-    """The state of the newest checkpoint in this rank's layout, and its `extra`.
+    """The state of the newest good checkpoint in this rank's layout, and its `extra`. A collective.
 
     Args:
         build_state: makes the sharded state to be filled.
+        on_damage: whether a damaged checkpoint ends the run, or is told and the next older one taken.
     Raises:
-        CheckpointError: another format version, a missing file, or one whose checksum differs.
+        CheckpointError: another format version, a missing file, or one whose checksum differs; none is left.
     """
-    folder = root / str(context.on_main(lambda: _json_object(root / LATEST)["folder"]))
-    extra = context.on_main(lambda: verify_checkpoint(folder))
+    folder, extra = context.on_main(lambda: _newest_good(root, on_damage))
     return read_state(folder, build_state()), extra
+
+
+def _newest_good(root: Path, on_damage: Literal["refuse", "older"]) -> tuple[Path, dict[str, Any]]:
+    candidates = _newest_first(root)
+    if (root / LATEST).is_file():
+        latest = root / str(_json_object(root / LATEST).get("folder"))
+        # What is newer than the latest was not published; where it points nowhere, the newest there is counts.
+        candidates = [latest, *(f for f in candidates if not latest.is_dir() or _step_of(f) < _step_of(latest))]
+    for number, folder in enumerate(candidates, 1):
+        try:
+            return folder, verify_checkpoint(folder)
+        except CheckpointError as error:
+            if on_damage == "refuse" or number == len(candidates):
+                raise
+            LOG.warning("%s\ngoing back to the next older checkpoint", error)
+    raise CheckpointError(f"{root}: no checkpoint in it; remove the folder to start anew")
 
 
 def write_checkpoint(

@@ -12,6 +12,7 @@ from typing import Any, Literal, get_args
 
 from pydantic import Field
 
+from megatron_redone.checkpoint.config import CheckpointConfig
 from megatron_redone.config.artefact import ARTEFACT, Artefact
 from megatron_redone.config.base import StrictModel
 from megatron_redone.curation.config import (
@@ -62,8 +63,7 @@ class ScoredStage(ModelStage):
 class TrainingStage(ScoredStage):
     """A stage that trains a model."""
 
-    checkpoint_every: int = Field(50, ge=1)
-    """Steps between checkpoints inside the stage."""
+    checkpoint: CheckpointConfig = CheckpointConfig()
 
 
 class SynthesizeStage(SynthesizeConfig, StageConfig):
@@ -222,8 +222,9 @@ class RecipeConfig(StrictModel):
     notes: tuple[str, ...] = ()
     """Licences and limits, printed at the end of the report."""
     parallel: dict[str, Any] | None = None
-    """Default of every stage's `parallel` section; the next four likewise."""
+    """Default of every stage's `parallel` section; the next five likewise."""
     optimizer: dict[str, Any] | None = None
+    checkpoint: dict[str, Any] | None = None
     generation: dict[str, Any] | None = None
     overlong: dict[str, Any] | None = None
     evaluate: dict[str, Any] | None = None
@@ -260,5 +261,5 @@ def model_folder(folder: Path) -> Path:
     return folder / MODEL if (folder / MODEL).is_dir() else folder
 
 
-SECTION_DEFAULTS = ("parallel", "optimizer", "generation", "overlong", "evaluate")
+SECTION_DEFAULTS = ("parallel", "optimizer", "checkpoint", "generation", "overlong", "evaluate")
 """Top-level sections of a recipe that become defaults of its stages."""

@@ -86,8 +86,8 @@ class Execution:
 
     def training_run(self) -> TrainingRun:
         """Metrics and checkpoints of this stage."""
-        every = self.config(TrainingStage).checkpoint_every
-        return TrainingRun(self.work, self.run.id, self.seed, self.context, every)
+        checkpoint = self.config(TrainingStage).checkpoint
+        return TrainingRun(self.work, self.run.id, self.seed, self.context, checkpoint)
 
     def finish_model(
         self,

@@ -11,6 +11,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from megatron_redone.checkpoint.config import DEFAULT_CHECKPOINTS, CheckpointConfig
 from megatron_redone.checkpoint.distributed import has_checkpoint, load_checkpoint, save_checkpoint
 from megatron_redone.common.errors import Interrupted
 from megatron_redone.common.files import atomic_write_json
@@ -65,14 +66,19 @@ class TrainingRun:
         folder: work folder of the stage; what it holds of an earlier, interrupted run is continued.
         name: what progress and logs call the stage.
         seed: seed of everything random in the stage.
-        checkpoint_every: steps between checkpoints.
+        checkpoint: how often, and which stay.
     """
 
     def __init__(
-        self, folder: Path, name: str, seed: int, context: ParallelContext, checkpoint_every: int = 100
+        self,
+        folder: Path,
+        name: str,
+        seed: int,
+        context: ParallelContext,
+        checkpoint: CheckpointConfig = DEFAULT_CHECKPOINTS,
     ) -> None:
         self.folder, self.name, self.seed, self.context = folder, name, seed, context
-        self.checkpoint_every = checkpoint_every
+        self.checkpoint = checkpoint
         self.trained_tokens = self.forward_tokens = 0
         self._rows: list[dict[str, float]] = []
         self._log = get_logger(name)
@@ -118,7 +124,7 @@ class TrainingRun:
                 shown = {name: value for name, value in metrics.items() if name in ("loss", "reward")}
                 progress.advance(1, shown | {"tokens/s": rate})
                 stop = self.context.any_rank(_stop_requested)
-                if stop or ((step + 1) % self.checkpoint_every == 0 and step + 1 < num_steps):
+                if stop or ((step + 1) % self.checkpoint.every == 0 and step + 1 < num_steps):
                     self._save(engine, step + 1, state())
                 if stop:
                     raise Interrupted(
@@ -144,7 +150,7 @@ class TrainingRun:
     def _resume(self, engine: MegatronEngine, restore: Callable[[Mapping[str, Any]], None]) -> int:
         if not self.context.on_main(lambda: has_checkpoint(self.checkpoints)):
             return 0
-        loaded, extra = load_checkpoint(self.checkpoints, engine.sharded_state, self.context)
+        loaded, extra = load_checkpoint(self.checkpoints, engine.sharded_state, self.context, self.checkpoint.on_damage)
         engine.load_sharded_state(loaded, extra["optimizer_steps"])
         self._rows = list(extra["metrics"])
         self.trained_tokens, self.forward_tokens = extra["trained_tokens"], extra["forward_tokens"]
@@ -163,7 +169,7 @@ class TrainingRun:
             "forward_tokens": self.forward_tokens,
             "stage": dict(stage_state),
         }
-        save_checkpoint(self.checkpoints, step, engine.sharded_state(), extra, self.context)
+        save_checkpoint(self.checkpoints, step, engine.sharded_state(), extra, self.context, self.checkpoint)
 
     def _record(self, step: int, metrics: dict[str, float], seconds: float) -> None:
         self._rows.append({"step": step, **metrics})

@@ -252,11 +252,11 @@ def test_a_full_disk_loses_nothing(small_disk: Path, finished_run: Path, said: C
     output = small_disk / "run"
     assert run_here(output, "--only", "data") == run_here(output, "--only", "tokenizer") == 0
     before = artefact_hashes(output)
-    assert run_here(output, "pretrain.checkpoint_every=2") == 1
+    assert run_here(output, "pretrain.checkpoint.every=2") == 1
     message = said()
     assert "the disk is full" in message and "free space and run the same command again" in message
     assert "Traceback" not in message
     assert before.items() <= artefact_hashes(output).items() <= artefact_hashes(finished_run).items()
     subprocess.run(["mount", "-o", "remount,size=100m", str(small_disk)], check=True)
-    assert run_here(output, "--only", "pretrain", "pretrain.checkpoint_every=2") == 0
+    assert run_here(output, "--only", "pretrain", "pretrain.checkpoint.every=2") == 0
     assert "going on" not in said()

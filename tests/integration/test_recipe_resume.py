@@ -28,8 +28,8 @@ from tests.integration.mini_recipe import (
 LEFT = ["refine.seed1", "sft_only.seed1", "judged.seed1"]
 """Stages that are not done when the interrupted run begins."""
 LONG = [
-    "refine.num_rollouts=10", "refine.checkpoint_every=2",
-    "sft_only.match_compute_of=[]", "sft_only.steps=40", "sft_only.checkpoint_every=10",
+    "refine.num_rollouts=10", "refine.checkpoint.every=2",
+    "sft_only.match_compute_of=[]", "sft_only.steps=40", "sft_only.checkpoint.every=10",
 ]  # fmt: skip
 
 pytestmark = pytest.mark.distributed

@@ -11,10 +11,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from megatron_redone.checkpoint.config import CheckpointConfig
 from megatron_redone.checkpoint.distributed import (
     LATEST,
     MANIFEST,
-    has_checkpoint,
     load_checkpoint,
     read_state,
     save_checkpoint,
@@ -98,7 +98,7 @@ def test_a_missing_file_is_found(checkpoint: Path) -> None:
         (None, "no checkpoint.json"),
         ("{", "not JSON"),
         ("[]", "expected a JSON object"),
-        ('{"format_version": 99}', "format version 99, this library reads 1"),
+        ('{"format_version": 99}', "format version 99, this library reads 2"),
     ],
 )
 def test_a_folder_without_a_good_manifest_is_refused(tmp_path: Path, manifest: str | None, said: str) -> None:
@@ -108,12 +108,62 @@ def test_a_folder_without_a_good_manifest_is_refused(tmp_path: Path, manifest: s
         verify_checkpoint(tmp_path)
 
 
-def test_the_newest_step_alone_is_kept(parallel_context: ParallelContext, tmp_path: Path) -> None:
-    assert not has_checkpoint(tmp_path)
-    for step in (1, 2):
-        save_checkpoint(tmp_path, step, filled(float(step)), {"step": step}, parallel_context)
-    assert sorted(path.name for path in tmp_path.iterdir()) == [LATEST, "step-000002"]
-    assert has_checkpoint(tmp_path) and loaded_value(tmp_path, parallel_context) == 2.0
+@pytest.mark.parametrize(
+    ("keep", "kept"),
+    [
+        (CheckpointConfig(keep_last=1), [7]),
+        (CheckpointConfig(keep_last=3), [4, 5, 7]),
+        (CheckpointConfig(keep_last=2, keep_every=4), [4, 5, 7]),
+    ],
+)
+def test_the_newest_and_every_nth_are_kept(
+    parallel_context: ParallelContext, tmp_path: Path, keep: CheckpointConfig, kept: list[int]
+) -> None:
+    for step in (2, 3, 4, 5, 7):
+        save_checkpoint(tmp_path, step, filled(float(step)), {"step": step}, parallel_context, keep)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [LATEST, *(f"step-{step:06d}" for step in kept)]
+    assert load_checkpoint(tmp_path, lambda: filled(0.0), parallel_context)[1] == {"step": 7}
+
+
+def test_steps_beyond_a_new_checkpoint_go(parallel_context: ParallelContext, tmp_path: Path) -> None:
+    for step in (3, 9, 6):  # 9 was damaged, and the run went on from 3
+        save_checkpoint(tmp_path, step, filled(float(step)), {}, parallel_context)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [LATEST, "step-000003", "step-000006"]
+
+
+def damage(folder: Path) -> None:
+    path = folder / "__0_0.distcp"
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def test_a_damaged_checkpoint_is_told_and_the_next_older_one_taken(
+    parallel_context: ParallelContext, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for step in (1, 2, 3):
+        save_checkpoint(
+            tmp_path, step, filled(float(step)), {"step": step}, parallel_context, CheckpointConfig(keep_last=3)
+        )
+    damage(tmp_path / "step-000003")
+    (tmp_path / "step-000002" / ".metadata").unlink()
+    with pytest.raises(CheckpointError, match=r"step-000003.*the checksum differs"):
+        load_checkpoint(tmp_path, lambda: filled(0.0), parallel_context)
+    state, extra = load_checkpoint(tmp_path, lambda: filled(0.0), parallel_context, "older")
+    assert extra == {"step": 1} and set(state["weight"].flatten().tolist()) == {1.0}
+    damage(tmp_path / "step-000001")
+    with pytest.raises(CheckpointError, match=r"step-000001.*the checksum differs"):
+        load_checkpoint(tmp_path, lambda: filled(0.0), parallel_context, "older")
+
+
+def test_a_latest_that_points_nowhere_does_not_hide_the_others(
+    parallel_context: ParallelContext, tmp_path: Path
+) -> None:
+    save_checkpoint(tmp_path, 4, filled(4.0), {"step": 4}, parallel_context)
+    (tmp_path / LATEST).write_text(json.dumps({"folder": "step-000009"}))
+    with pytest.raises(CheckpointError, match=r"step-000009: no checkpoint\.json"):
+        load_checkpoint(tmp_path, lambda: filled(0.0), parallel_context)
+    assert load_checkpoint(tmp_path, lambda: filled(0.0), parallel_context, "older")[1] == {"step": 4}
 
 
 def test_a_step_can_be_written_again(parallel_context: ParallelContext, tmp_path: Path) -> None:
