@@ -5,6 +5,7 @@ RedoneError               exit code 1: something failed or a check did not pass
     ConfigError           every problem of a configuration at once
     DataError             a data file or row
     CheckpointError       a checkpoint or model folder
+  TrainingError           training went wrong; the weights are those before it
   DiskFullError           nothing was lost; free space and start again
   Interrupted             exit code 130: a checkpoint was written, the same command goes on
 """
@@ -45,6 +46,10 @@ class DataError(InputError):
 
 class CheckpointError(InputError):
     """A checkpoint or model folder cannot be used."""
+
+
+class TrainingError(RedoneError):
+    """Training cannot go on: its numbers are no longer finite, or jump; no weight was spoilt."""
 
 
 class DiskFullError(RedoneError):

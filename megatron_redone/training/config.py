@@ -10,6 +10,19 @@ from pydantic import Field
 from megatron_redone.config.base import StrictModel
 
 
+class StepGuardConfig(StrictModel):
+    """What becomes of a step whose loss or gradient is not finite, or jumps."""
+
+    on_bad_step: Literal["skip", "stop"] = "skip"
+    """Leave the step out and go on, or end the run; both name the samples of the step."""
+    max_in_a_row: int = Field(5, ge=0)
+    """When more steps than this in a row are bad, the run ends."""
+    spike_factor: float | None = Field(None, gt=1)
+    """A gradient whose norm is more than so many times the median of the last good ones is bad, too."""
+    spike_window: int = Field(50, ge=2)
+    """So many good steps make the median."""
+
+
 class OptimizerConfig(StrictModel):
     """AdamW with a warm-up and a schedule. The betas are those of RedOne's SFT."""
 
@@ -34,6 +47,7 @@ class OptimizerConfig(StrictModel):
     micro-batch; by default that of the model's config.json."""
     router_z_loss: float = Field(0.0, ge=0)
     """Coefficient of the routers' z-loss (ST-MoE, equation 5), a mean over tokens."""
+    guard: StepGuardConfig = StepGuardConfig()
 
 
 class TokenStageConfig(StrictModel):

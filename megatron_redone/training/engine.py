@@ -16,6 +16,7 @@ from megatron.core.distributed import DistributedDataParallel
 from megatron.core.pipeline_parallel import get_forward_backward_func
 from torch import Tensor
 
+from megatron_redone.common.logging import get_logger
 from megatron_redone.data.batch import PackedBatch
 from megatron_redone.models.build import build_model, same_length_rows
 from megatron_redone.models.config import ModelShape
@@ -32,6 +33,9 @@ from megatron_redone.training.optimizer_state import (
     whole_state_of,
 )
 from megatron_redone.training.rows import Rows
+from megatron_redone.training.step_guard import StepGuard
+
+LOG = get_logger("training")
 
 
 class MegatronEngine:
@@ -45,6 +49,7 @@ class MegatronEngine:
         """The chunks of the model with their gradient buffers; empty where nothing is trained."""
         self.optimizer: Any = None
         self._weights_in_shards = False
+        self.guard = StepGuard((optimizer or OptimizerConfig()).guard)
         self._optimizer_config = optimizer
 
     def load_hf_weights(self, tensors: Mapping[str, Tensor], source: str) -> None:
@@ -69,10 +74,34 @@ class MegatronEngine:
     ) -> dict[str, float]:
         """One optimizer step over this replica's micro-batches (the same number on every replica).
 
+        A step whose loss or gradient is not finite, or jumps, is left out as `optimizer.guard` says.
+
         Returns metrics of the global batch on every rank: each term, `loss` (their weighted sum), the objective's
-        metrics, `grad_norm`.
+        metrics, `grad_norm` (before clipping), `updated` (0 where the step was left out), `steps_skipped` so far.
+
+        Raises:
+            TrainingError: on every rank, where the guard ends the run.
         """
-        return {**self.accumulate_gradients(microbatches, objective), **self.update(learning_rate)}
+        metrics = self.accumulate_gradients(microbatches, objective)
+        grad_norm = self._grad_norm()
+        problem = self.guard.problem(metrics["loss"], grad_norm)
+        if problem is None:
+            self.update(learning_rate)
+        else:
+            ids = [sample for batch in microbatches for sample in batch.sample_ids]
+            samples = [sample for part in self.context.gather_objects(ids, self.context.dp) for sample in part]
+            told = self.guard.refuse(problem, samples)
+            if self.context.is_main:
+                LOG.warning(told)
+        updated = float(problem is None)
+        return {**metrics, "grad_norm": grad_norm, "updated": updated, "steps_skipped": float(self.guard.skipped)}
+
+    def _grad_norm(self) -> float:
+        """Norm of the gradient of all parameters over all ranks, before clipping; 0 in fp64, where there is none."""
+        if self.context.dtype == torch.float64:
+            return 0.0
+        self.optimizer.prepare_grads()
+        return float(self.optimizer.get_grad_norm())
 
     def accumulate_gradients(self, microbatches: Sequence[PackedBatch], objective: Objective) -> dict[str, float]:
         """The first half of `train_step`: gradients of the global batch, summed over micro-batches and ranks."""
@@ -108,13 +137,12 @@ class MegatronEngine:
         self._run(microbatches, tokens, loss_of, forward_only=False)
         return {**self._reduce_metrics(sums), **self._expert_loads()}
 
-    def update(self, learning_rate: float) -> dict[str, float]:
-        """The second half of `train_step`: clips the gradients and moves the weights; `grad_norm` and `updated`."""
+    def update(self, learning_rate: float) -> None:
+        """The second half of `train_step`: clips the gradients and moves the weights."""
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate
-        updated, grad_norm, _ = self.optimizer.step()
+        self.optimizer.step()
         self._weights_in_shards = self.context.config.overlap and self.context.config.distributed_optimizer
-        return {"grad_norm": float(grad_norm or 0.0), "updated": float(bool(updated))}
 
     def _gather_updated_weights(self) -> None:
         """With overlap the distributed optimizer leaves gathering to the next forward pass; other readers come here."""

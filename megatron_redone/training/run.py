@@ -152,6 +152,7 @@ class TrainingRun:
             return 0
         loaded, extra = load_checkpoint(self.checkpoints, engine.sharded_state, self.context, self.checkpoint.on_damage)
         engine.load_sharded_state(loaded, extra["optimizer_steps"])
+        engine.guard.restore(extra["guard"])
         self._rows = list(extra["metrics"])
         self.trained_tokens, self.forward_tokens = extra["trained_tokens"], extra["forward_tokens"]
         restore(extra["stage"])
@@ -164,6 +165,7 @@ class TrainingRun:
         extra = {
             "step": step,
             "optimizer_steps": engine.num_updates,
+            "guard": engine.guard.state(),
             "metrics": self._rows,
             "trained_tokens": self.trained_tokens,
             "forward_tokens": self.forward_tokens,
