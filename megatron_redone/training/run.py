@@ -19,9 +19,13 @@ from megatron_redone.common.jsonl import read_jsonl_lenient
 from megatron_redone.common.logging import Progress, get_logger
 from megatron_redone.parallel.context import ParallelContext
 from megatron_redone.training.engine import MegatronEngine
+from megatron_redone.training.ledger import DataLedger
 
 FORWARD_BACKWARD_PASSES = 3
 """Compute of training on a token in units of a forward pass (the backward pass costs twice the forward)."""
+
+LEDGER = "ledger.jsonl"
+"""The data ledger after every step: samples read so far, and the chain of their ids."""
 
 TIMING = "timing.jsonl"
 """Wall seconds of every step, those included that were repeated after an interruption."""
@@ -80,6 +84,9 @@ class TrainingRun:
         self.folder, self.name, self.seed, self.context = folder, name, seed, context
         self.checkpoint = checkpoint
         self.trained_tokens = self.forward_tokens = 0
+        self.ledger = DataLedger()
+        """The stage adds the ids of what it reads; `ledger.jsonl` has the chain after every step."""
+        self._ledger_rows: list[dict[str, Any]] = []
         self._rows: list[dict[str, float]] = []
         self._log = get_logger(name)
         self._tensorboard: Any = None
@@ -153,7 +160,8 @@ class TrainingRun:
         loaded, extra = load_checkpoint(self.checkpoints, engine.sharded_state, self.context, self.checkpoint.on_damage)
         engine.load_sharded_state(loaded, extra["optimizer_steps"])
         engine.guard.restore(extra["guard"])
-        self._rows = list(extra["metrics"])
+        self._rows, self._ledger_rows = list(extra["metrics"]), list(extra["ledger"])
+        self.ledger.restore(self._ledger_rows[-1])
         self.trained_tokens, self.forward_tokens = extra["trained_tokens"], extra["forward_tokens"]
         restore(extra["stage"])
         step = int(extra["step"])
@@ -166,6 +174,7 @@ class TrainingRun:
             "step": step,
             "optimizer_steps": engine.num_updates,
             "guard": engine.guard.state(),
+            "ledger": self._ledger_rows,
             "metrics": self._rows,
             "trained_tokens": self.trained_tokens,
             "forward_tokens": self.forward_tokens,
@@ -175,6 +184,7 @@ class TrainingRun:
 
     def _record(self, step: int, metrics: dict[str, float], seconds: float) -> None:
         self._rows.append({"step": step, **metrics})
+        self._ledger_rows.append({"step": step, **self.ledger.state()})
         if not self.context.is_main:
             return
         if self._tensorboard is None:
@@ -189,7 +199,8 @@ class TrainingRun:
     def _write_metrics(self) -> None:
         if not self.context.is_main:
             return
-        with (self.folder / "metrics.jsonl").open("w", encoding="utf-8") as file:
-            # sorted as those that a checkpoint gave back are: a resume changes no byte
-            file.writelines(json.dumps(row, sort_keys=True) + "\n" for row in self._rows)
+        for name, rows in (("metrics.jsonl", self._rows), (LEDGER, self._ledger_rows)):
+            with (self.folder / name).open("w", encoding="utf-8") as file:
+                # sorted as those that a checkpoint gave back are: a resume changes no byte
+                file.writelines(json.dumps(row, sort_keys=True) + "\n" for row in rows)
         atomic_write_json(self.folder / "training.json", self.summary())

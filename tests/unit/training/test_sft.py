@@ -15,6 +15,7 @@ from megatron_redone.common.errors import DataError
 from megatron_redone.data.batch import PackedBatch
 from megatron_redone.data.chat_template import ChatTemplate
 from megatron_redone.training.config import SFTConfig
+from megatron_redone.training.ledger import DataLedger
 from megatron_redone.training.sft import Example, encode, sft
 from tests.scripted_generation import sums_template
 
@@ -54,6 +55,7 @@ class Run:
 
     def __init__(self, seed: int = 0, start: int = 0) -> None:
         self.seed, self.start, self.trained_tokens = seed, start, 0
+        self.ledger = DataLedger()
 
     def steps(self, engine: object, num_steps: int, step: Callable[[int], Mapping[str, float]], **_: Any) -> None:
         for number in range(self.start, num_steps):
@@ -146,3 +148,17 @@ def test_the_compute_is_counted_without_fillers(template: ChatTemplate) -> None:
         train(template, NotingEngine(0, replicas), run, steps=5)
         totals.append(run.trained_tokens)
     assert totals[0] == totals[1] > 0
+
+
+def test_the_ledger_is_that_of_the_samples_whatever_the_replicas(template: ChatTemplate) -> None:
+    def chain(rank: int, replicas: int, **settings: Any) -> str:
+        run = Run()
+        train(template, NotingEngine(rank, replicas), run, **settings)
+        return run.ledger.chain
+
+    whole = chain(0, 1, steps=9)
+    assert {chain(rank, replicas, steps=9) for replicas in (2, 3) for rank in range(replicas)} == {whole}
+    assert chain(0, 1, steps=8) != whole
+    epoch = Run()
+    counts = train(template, NotingEngine(), epoch, epochs=1, global_batch_size=1)[1]
+    assert epoch.ledger.num_samples == counts["packed"] == len(EXAMPLES)
