@@ -33,15 +33,20 @@ def run_command(
         str | None, typer.Option("--from", help="Run this stage, and all that depend on it, again.")
     ] = None,
     only_stage: Annotated[str | None, typer.Option("--only", help="Run only this stage.")] = None,
+    exit_after_minutes: Annotated[
+        float | None,
+        typer.Option(min=0, help="Checkpoint and end with code 75 after so long, before a batch system ends it."),
+    ] = None,
 ) -> None:
     """Run a whole recipe, stage by stage, from data to report.
 
-    Stages that are done are not run again; an interrupted stage goes on from its last checkpoint. The output
+    Stages that are done are not run again; an interrupted stage goes on from its last checkpoint. SIGTERM and SIGUSR1
+    checkpoint after the current step and end with code 75, Ctrl-C with 130. The output
     folder (key `output` of the recipe) holds one folder a stage, each with a manifest, and report.html.
     """
     from megatron_redone.cli.run import run_recipe
 
-    run_recipe(recipe, overrides or [], dry_run, nproc, from_stage, only_stage)
+    run_recipe(recipe, overrides or [], dry_run, nproc, from_stage, only_stage, exit_after_minutes)
 
 
 @app.command("report")

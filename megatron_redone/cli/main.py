@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import signal
 import sys
+import threading
 from collections.abc import Sequence
 
 from megatron_redone.common.errors import RedoneError
@@ -11,7 +13,7 @@ from megatron_redone.launch.threads import device_kind, process_settings, reexec
 
 
 def main(arguments: Sequence[str] | None = None, program: str = "redone") -> int:
-    """Runs a command and returns its exit code: 0 done, 1 a check failed, 2 bad input, 130 interrupted.
+    """Runs a command and returns its exit code: 0 done, 1 failed, 2 bad input, 75 start it again, 130 interrupted.
 
     Args:
         arguments: those of the command line by default.
@@ -19,6 +21,8 @@ def main(arguments: Sequence[str] | None = None, program: str = "redone") -> int
     """
     import os
 
+    if signal.getsignal(signal.SIGUSR1) == signal.SIG_DFL and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # until a command listens to it: by default it would kill
     reexec_with(process_settings(device_kind(os.environ)))
     from megatron_redone.cli.app import app
 

@@ -24,6 +24,7 @@ def run_recipe(
     nproc: int,
     from_stage: str | None,
     only_stage: str | None,
+    exit_after_minutes: float | None = None,
 ) -> None:
     """Checks the recipe, then prints its plan, or starts the ranks, or runs it in this process."""
     recipe = load_recipe(path, overrides)
@@ -42,18 +43,18 @@ def run_recipe(
         return
     if nproc > 1 and place.world_size == 1:
         raise typer.Exit(run_on_host(redone_command(sys.argv[1:]), nproc, os.environ))
-    _run_here(recipe, from_stage, only_stage)
+    _run_here(recipe, from_stage, only_stage, exit_after_minutes)
 
 
-def _run_here(recipe: Recipe, from_stage: str | None, only_stage: str | None) -> None:
+def _run_here(recipe: Recipe, from_stage: str | None, only_stage: str | None, exit_after_minutes: float | None) -> None:
     from megatron_redone.recipes.runner import RecipeRunner
     from megatron_redone.reporting.html import write_report
     from megatron_redone.reporting.run_files import load_run
     from megatron_redone.reporting.text import print_summary
-    from megatron_redone.training.run import install_stop_signals
+    from megatron_redone.training.stop import install_stop_signals
 
     place = from_environ(os.environ)
-    install_stop_signals()
+    install_stop_signals(exit_after_minutes)
     command = shlex.join(["redone", *sys.argv[1:]])
     workspace = RecipeRunner(recipe, command, place).run(from_stage, only_stage)
     if place.is_main:

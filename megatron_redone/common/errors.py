@@ -7,7 +7,8 @@ RedoneError               exit code 1: something failed or a check did not pass
     CheckpointError       a checkpoint or model folder
   TrainingError           training went wrong; the weights are those before it
   DiskFullError           nothing was lost; free space and start again
-  Interrupted             exit code 130: a checkpoint was written, the same command goes on
+  Interrupted             exit code 130: Ctrl-C; a checkpoint was written, the same command goes on
+    Preempted             exit code 75: a signal or the time limit; likewise, and a launcher should start it again
 """
 
 from __future__ import annotations
@@ -60,3 +61,9 @@ class Interrupted(RedoneError):
     """The user stopped the run; work so far stands in a checkpoint."""
 
     exit_code = 130
+
+
+class Preempted(Interrupted):
+    """Something else than the user stopped the run; work so far stands in a checkpoint, and it wants to go on."""
+
+    exit_code = 75

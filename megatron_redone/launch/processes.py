@@ -20,7 +20,7 @@ from megatron_redone.common.errors import InputError
 from megatron_redone.launch.environment import LOCALHOST
 from megatron_redone.launch.threads import device_kind, process_settings, with_settings
 
-FORWARDED_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+FORWARDED_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 # A rank that leaves with one of these has written its checkpoint; the others are about to do the same.
 ORDERLY_EXITS = (0, 75, 130)
 BAD_INPUT = 2

@@ -108,13 +108,13 @@ class ParallelContext:
         dist.all_gather_object(values, value, group=axis.group)
         return values
 
-    def any_rank(self, flag: bool) -> bool:
-        """Whether the flag is set on at least one rank (all ranks call it)."""
+    def maximum(self, value: int) -> int:
+        """The largest value of all ranks, on every one of them. A collective."""
         if self.world_size == 1:
-            return flag
-        value = torch.tensor([int(flag)], device=self.device)
-        dist.all_reduce(value, op=dist.ReduceOp.MAX)
-        return bool(value.item())
+            return value
+        largest = torch.tensor([value], device=self.device)
+        dist.all_reduce(largest, op=dist.ReduceOp.MAX)
+        return int(largest.item())
 
 
 def build_context(

@@ -23,7 +23,8 @@ from megatron_redone.recipes.stages import EXECUTORS, ON_ONE_RANK
 from megatron_redone.recipes.worker_pool import WorkerPool
 from megatron_redone.recipes.workspace import Workspace, utc_now
 from megatron_redone.reporting.schema import Status
-from megatron_redone.training.run import install_stop_signals, step_seconds, stop_requested
+from megatron_redone.training.run import step_seconds
+from megatron_redone.training.stop import agreed_stop, install_stop_signals, stop_signal, stopped
 
 LOG = get_logger("recipe")
 
@@ -48,7 +49,7 @@ class RecipeRunner:
             from_stage: stages of this name, and all that read them, are run again.
             only_stage: only stages of this name are run.
         Raises:
-            Interrupted: Ctrl-C or SIGTERM; what was running is checkpointed.
+            Interrupted: Ctrl-C, a signal or the time limit; what was running is checkpointed.
             RedoneError: a stage failed; what was done before stays.
         """
         wanted = [run for run in self.recipe.runs if only_stage in (None, run.name)]
@@ -85,8 +86,9 @@ class RecipeRunner:
                 self._note(run, _status_after(error))
                 raise
             self._note(run, "done")
-            if executor.stop_requested() and run is not wanted[-1]:
-                raise _stopped_after(run)
+            stop = executor.agreed_stop()
+            if stop and run is not wanted[-1]:
+                raise _stopped_after(run, stop)
 
     def _run_side_by_side(self, wanted: Sequence[StageRun], again: set[str]) -> None:
         """Hands stages whose inputs are done to a pool of processes, in the order of the recipe."""
@@ -104,9 +106,11 @@ class RecipeRunner:
                     elif pool.running:
                         rest = ", ".join(running.id for running in pool.running.values())
                         LOG.info("%s: %s\nwaiting for %s", run.id, error, rest)
+                    if isinstance(error, Interrupted) and stop_signal():
+                        error = stopped(str(error), stop_signal())  # the signal that came here, not the one sent on
                     failure = failure or error
-                if failure is None and waiting and stop_requested():
-                    failure = _stopped_after(run)
+                if failure is None and waiting and stop_signal():
+                    failure = _stopped_after(run, stop_signal())
                 if failure is None:
                     self._hand_out(waiting, done, again, pool)
         if failure is not None:
@@ -137,8 +141,8 @@ def _status_after(error: BaseException | None) -> Status:
     return "interrupted" if isinstance(error, Interrupted | KeyboardInterrupt) else "failed"
 
 
-def _stopped_after(run: StageRun) -> Interrupted:
-    return Interrupted(f"stopped after {run.id}, which is done; the same command goes on with the next stage")
+def _stopped_after(run: StageRun, number: int) -> Interrupted:
+    return stopped(f"stopped after {run.id}, which is done; the same command goes on with the next stage", number)
 
 
 class StageExecutor:
@@ -207,9 +211,9 @@ class StageExecutor:
         if context.is_main:
             LOG.info("%s: done in %.1f s", run.id, seconds)
 
-    def stop_requested(self) -> bool:
-        """Whether a stop was asked for, on any rank."""
-        return self._context is not None and self._context.any_rank(stop_requested())
+    def agreed_stop(self) -> int:
+        """The signal for which any rank was asked to stop, or 0."""
+        return 0 if self._context is None else agreed_stop(self._context)
 
     def _share_of_threads(self) -> int:
         workers = self.workspace.recipe.config.workers if self.environment.world_size == 1 else 1

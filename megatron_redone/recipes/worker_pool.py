@@ -9,9 +9,9 @@ from concurrent.futures.process import BrokenProcessPool
 from types import TracebackType
 from typing import Any
 
-from megatron_redone.common.errors import Interrupted, RedoneError
+from megatron_redone.common.errors import RedoneError
 from megatron_redone.recipes.graph import StageRun
-from megatron_redone.training.run import stop_requested
+from megatron_redone.training.stop import stop_signal, stopped
 
 SECONDS_BETWEEN_LOOKS = 0.5
 """A signal may reach this process alone: so often it looks whether its workers must hear of it."""
@@ -57,7 +57,7 @@ class WorkerPool:
         done: set[Future[None]] = set()
         while not done:
             done = wait(self.running, SECONDS_BETWEEN_LOOKS, FIRST_COMPLETED).done
-            if stop_requested() and not self._stopping:
+            if stop_signal() and not self._stopping:
                 self._stopping = True
                 for process in multiprocessing.active_children():
                     process.terminate()
@@ -67,8 +67,8 @@ class WorkerPool:
 def _readable(error: BaseException | None, run: StageRun) -> BaseException | None:
     if not isinstance(error, BrokenProcessPool):
         return error
-    if stop_requested():
-        return Interrupted(f"{run.id}: stopped before it began; the same command goes on with it")
+    if stop_signal():
+        return stopped(f"{run.id}: stopped before it began; the same command goes on with it", stop_signal())
     return RedoneError(
         f"{run.id}: its process was killed, perhaps because memory ran out; lower `workers` in the recipe, "
         "or free memory. The same command goes on from the last checkpoint."

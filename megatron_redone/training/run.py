@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import json
-import signal
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from megatron_redone.checkpoint.config import DEFAULT_CHECKPOINTS, CheckpointConfig
 from megatron_redone.checkpoint.distributed import has_checkpoint, load_checkpoint, save_checkpoint
-from megatron_redone.common.errors import Interrupted
 from megatron_redone.common.files import atomic_write_json
 from megatron_redone.common.jsonl import read_jsonl_lenient
 from megatron_redone.common.logging import Progress, get_logger
 from megatron_redone.parallel.context import ParallelContext
 from megatron_redone.training.engine import MegatronEngine
 from megatron_redone.training.ledger import DataLedger
+from megatron_redone.training.stop import agreed_stop, stopped
 
 FORWARD_BACKWARD_PASSES = 3
 """Compute of training on a token in units of a forward pass (the backward pass costs twice the forward)."""
@@ -29,31 +27,6 @@ LEDGER = "ledger.jsonl"
 
 TIMING = "timing.jsonl"
 """Wall seconds of every step, those included that were repeated after an interruption."""
-
-_stop_requested = False
-
-
-def request_stop(_signal: int = 0, _frame: FrameType | None = None) -> None:
-    """Asks running stages to checkpoint and stop after the current step (a signal handler)."""
-    global _stop_requested
-    _stop_requested = True
-
-
-def stop_requested() -> bool:
-    """Whether a stop was asked for."""
-    return _stop_requested
-
-
-def install_stop_signals() -> None:
-    """Ctrl-C and SIGTERM stop after the current step; a second Ctrl-C stops at once."""
-
-    def handle(number: int, frame: FrameType | None) -> None:
-        if _stop_requested and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        request_stop()
-
-    signal.signal(signal.SIGINT, handle)
-    signal.signal(signal.SIGTERM, handle)
 
 
 def step_seconds(folder: Path) -> float:
@@ -116,7 +89,7 @@ class TrainingRun:
         Args:
             state, restore: what the stage itself keeps between steps, as JSON.
         Raises:
-            Interrupted: a stop was asked for; a checkpoint was written.
+            Interrupted: a stop was asked for (Preempted: not by Ctrl-C); a checkpoint was written.
         """
         start = self._resume(engine, restore)
         progress = Progress(self.name, num_steps, unit, enabled=self.context.is_main)
@@ -130,13 +103,14 @@ class TrainingRun:
                 rate = (self.trained_tokens - tokens_before) / max(seconds, 1e-9)
                 shown = {name: value for name, value in metrics.items() if name in ("loss", "reward")}
                 progress.advance(1, shown | {"tokens/s": rate})
-                stop = self.context.any_rank(_stop_requested)
+                stop = agreed_stop(self.context)
                 if stop or ((step + 1) % self.checkpoint.every == 0 and step + 1 < num_steps):
                     self._save(engine, step + 1, state())
                 if stop:
-                    raise Interrupted(
+                    raise stopped(
                         f"{self.name}: stopped after step {step + 1} of {num_steps}, which is checkpointed; "
-                        "the same command goes on from there"
+                        "the same command goes on from there",
+                        stop,
                     )
         self._write_metrics()
 

@@ -34,7 +34,7 @@ STAGES = [
 @contextlib.contextmanager
 def process_restored() -> Iterator[None]:
     """What the command line changes in its process is put back: signal handlers, log, threads."""
-    numbers = (signal.SIGINT, signal.SIGTERM)
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
     handlers = [signal.getsignal(number) for number in numbers]
     logger, threads = logging.getLogger("redone"), torch.get_num_threads()
     log = list(logger.handlers), logger.level, logger.propagate

@@ -82,17 +82,27 @@ def test_a_killed_run_goes_on_from_its_checkpoint(begun: Path, whole: Path, capf
     assert manifest(begun, "refine.seed1")["counts"] == manifest(whole, "refine.seed1")["counts"]
 
 
-def test_ctrl_c_leaves_a_checkpoint_and_says_how_to_go_on(
-    begun: Path, whole: Path, capfd: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("number", "code", "error"), [(signal.SIGINT, 130, "Interrupted"), (signal.SIGUSR1, 75, "Preempted")]
+)
+def test_a_signal_leaves_a_checkpoint_and_says_how_to_go_on(
+    begun: Path, whole: Path, capfd: pytest.CaptureFixture[str], number: int, code: int, error: str
 ) -> None:
     process = start(begun, *LONG)
     wait_until(checkpoint_of(begun, "refine.seed1").exists, process)
-    process.send_signal(signal.SIGINT)
-    code, said = end_of(process)
-    assert code == 130
-    assert "Interrupted: refine.seed1: stopped after step" in said and "the same command goes on from there" in said
+    process.send_signal(number)
+    ended, said = end_of(process)
+    assert ended == code
+    assert f"{error}: refine.seed1: stopped after step" in said and "the same command goes on from there" in said
     assert "Traceback" not in said
     assert status_of(begun)["refine.seed1"] == "interrupted" and not (begun / "refine.seed1").exists()
+    assert_equal_after_resume(begun, whole, capfd)
+
+
+def test_a_time_limit_stops_after_a_step(begun: Path, whole: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert run_here(begun, "--exit-after-minutes", "0", *LONG) == 75
+    said = " ".join(capfd.readouterr().err.split())
+    assert "Preempted: refine.seed1: stopped after step 1 of 10" in said
     assert_equal_after_resume(begun, whole, capfd)
 
 
@@ -109,9 +119,9 @@ def test_workers_end_with_their_run_and_stop_with_it(
     process = start(begun, "workers=2", *LONG)
     wait_until(lambda: checkpoint_of(begun, "refine.seed1").read_text() != killed_at, process)
     workers = psutil.Process(process.pid).children(recursive=True)
-    process.send_signal(signal.SIGINT)  # to the run alone, which has to tell its workers
+    process.send_signal(signal.SIGTERM)  # to the run alone, which has to tell its workers
     code, said = end_of(process)
-    assert code == 130 and "the same command goes on" in said and "Traceback" not in said
+    assert code == 75 and "the same command goes on" in said and "Traceback" not in said
     assert gone(workers)
     status = status_of(begun)
     assert status["refine.seed1"] == "interrupted" and status["judged.seed1"] == "pending"
