@@ -64,6 +64,8 @@ class TrainingStage(ScoredStage):
     """A stage that trains a model."""
 
     checkpoint: CheckpointConfig = CheckpointConfig()
+    watchdog_minutes: float | None = Field(60.0, gt=0)
+    """When no step is finished in so long, the run is ended with the stacks of all ranks; null: it may hang."""
 
 
 class SynthesizeStage(SynthesizeConfig, StageConfig):

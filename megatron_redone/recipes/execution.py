@@ -86,8 +86,8 @@ class Execution:
 
     def training_run(self) -> TrainingRun:
         """Metrics and checkpoints of this stage."""
-        checkpoint = self.config(TrainingStage).checkpoint
-        return TrainingRun(self.work, self.run.id, self.seed, self.context, checkpoint)
+        config = self.config(TrainingStage)
+        return TrainingRun(self.work, self.run.id, self.seed, self.context, config.checkpoint, config.watchdog_minutes)
 
     def finish_model(
         self,

@@ -178,7 +178,9 @@ def stage_settings(run: StageRun) -> dict[str, Any]:
 
 def identity_of(settings: Mapping[str, Any]) -> dict[str, Any]:
     """The settings that decide a stage's result: not threads, checkpoints and layout, which may change on the way."""
-    identity = {name: value for name, value in settings.items() if name not in ("threads", "checkpoint")}
+    identity = {
+        name: value for name, value in settings.items() if name not in ("threads", "checkpoint", "watchdog_minutes")
+    }
     if "parallel" in identity:
         identity["parallel"] = {"precision": identity["parallel"]["precision"]}
     return identity

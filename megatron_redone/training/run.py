@@ -18,6 +18,7 @@ from megatron_redone.parallel.context import ParallelContext
 from megatron_redone.training.engine import MegatronEngine
 from megatron_redone.training.ledger import DataLedger
 from megatron_redone.training.stop import agreed_stop, stopped
+from megatron_redone.training.watchdog import Watchdog
 
 FORWARD_BACKWARD_PASSES = 3
 """Compute of training on a token in units of a forward pass (the backward pass costs twice the forward)."""
@@ -44,6 +45,7 @@ class TrainingRun:
         name: what progress and logs call the stage.
         seed: seed of everything random in the stage.
         checkpoint: how often, and which stay.
+        watchdog_minutes: when no step is finished in so long, the run is ended with the stacks of all ranks.
     """
 
     def __init__(
@@ -53,9 +55,11 @@ class TrainingRun:
         seed: int,
         context: ParallelContext,
         checkpoint: CheckpointConfig = DEFAULT_CHECKPOINTS,
+        watchdog_minutes: float | None = None,
     ) -> None:
         self.folder, self.name, self.seed, self.context = folder, name, seed, context
         self.checkpoint = checkpoint
+        self.watchdog_seconds = None if watchdog_minutes is None else watchdog_minutes * 60
         self.trained_tokens = self.forward_tokens = 0
         self.ledger = DataLedger()
         """The stage adds the ids of what it reads; `ledger.jsonl` has the chain after every step."""
@@ -93,7 +97,8 @@ class TrainingRun:
         """
         start = self._resume(engine, restore)
         progress = Progress(self.name, num_steps, unit, enabled=self.context.is_main)
-        with progress, contextlib.closing(self):
+        watchdog = Watchdog(self.watchdog_seconds, self.folder / "stacks", self.context.rank, self.context.world_size)
+        with progress, contextlib.closing(self), watchdog:
             progress.start_at(start)
             for step in range(start, num_steps):
                 began, tokens_before = time.monotonic(), self.trained_tokens
@@ -103,6 +108,7 @@ class TrainingRun:
                 rate = (self.trained_tokens - tokens_before) / max(seconds, 1e-9)
                 shown = {name: value for name, value in metrics.items() if name in ("loss", "reward")}
                 progress.advance(1, shown | {"tokens/s": rate})
+                watchdog.beat()
                 stop = agreed_stop(self.context)
                 if stop or ((step + 1) % self.checkpoint.every == 0 and step + 1 < num_steps):
                     self._save(engine, step + 1, state())
