@@ -1,4 +1,4 @@
-"""Layouts do not change the maths: TP2, PP2, DP2 (with and without options) equal one process."""
+"""Layouts do not change what is trained and what is sampled from it: two ranks equal one process."""
 
 from __future__ import annotations
 
@@ -25,11 +25,16 @@ CASES: list[tuple[str, dict[str, Any]]] = [
     ("qwen3-moe-tiny", {"tp": 2, "etp": 2}),
     ("qwen3-moe-tiny", {"pp": 2}),
     ("qwen3-moe-tiny", {"ep": 2}),
+    ("qwen3-tiny", {"cp": 2}),
+    ("qwen3-tiny", {"pp": 2, "vpp": 2}),
+    ("qwen2.5-tiny", {"distributed_optimizer": True, "overlap": True}),
+    ("qwen3-moe-tiny", {"cp": 2, "ep": 2}),
+    ("qwen3-moe-tiny", {"ep": 2, "moe_dispatcher": "allgather"}),
 ]
 
 
 def case_name(case: tuple[str, dict[str, Any]]) -> str:
-    return case[0] + "-" + ("-".join(f"{key}{int(value)}" for key, value in case[1].items()) or "dp2")
+    return case[0] + "-" + ("-".join(f"{key}{value}" for key, value in case[1].items()) or "dp2")
 
 
 @pytest.fixture(scope="module")
