@@ -1,4 +1,4 @@
-"""What must stand in the environment before Python starts: thread counts, allocator, compiler.
+"""What must stand in the environment before Python starts: thread counts, allocator, compiler, warnings.
 
 OpenMP, the C allocator and torch read these once, at the start of the process. So the command line starts
 itself once more with them (`reexec_with`), and processes it starts inherit them.
@@ -35,6 +35,21 @@ CPU_COMPILER = {"TORCHDYNAMO_DISABLE": "1"}
 # Megatron's overlap of communication needs kernels to start in the order they were queued.
 CUDA_QUEUES = {"CUDA_DEVICE_MAX_CONNECTIONS": "1"}
 
+# What Megatron and torch tell every process at its start, by how the messages begin: which optional packages are absent
+# (a supported case), and that Megatron calls functions which torch has renamed.
+QUIET = {
+    "PYTHONWARNINGS": ",".join(
+        f"ignore:{beginning}"
+        for beginning in (
+            "Transformer Engine and Apex are not installed",
+            "Apex is not installed",
+            "When using async grad allreduce",
+            "`torch.distributed.",
+            "`torch.jit.",
+        )
+    )
+}
+
 
 def device_kind(environ: Mapping[str, str], device_folder: Path = Path("/dev")) -> Device:
     """Whether an NVIDIA device is there and visible, told without importing torch."""
@@ -48,7 +63,7 @@ def process_settings(device: Device, processes_on_host: int = 1) -> dict[str, st
     """The variables each of `processes_on_host` processes wants on a device of this kind."""
     threads = str(default_threads(processes_on_host))
     settings = dict.fromkeys(THREAD_VARIABLES, threads)
-    return settings | (CUDA_QUEUES if device == "cuda" else CPU_ALLOCATOR | CPU_WAIT | CPU_COMPILER)
+    return settings | QUIET | (CUDA_QUEUES if device == "cuda" else CPU_ALLOCATOR | CPU_WAIT | CPU_COMPILER)
 
 
 def with_settings(environ: Mapping[str, str], settings: Mapping[str, str]) -> dict[str, str]:
