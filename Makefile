@@ -24,7 +24,7 @@ exit 1
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help install quickstart test test-full lint format lock clean
+.PHONY: help install quickstart test test-full test-faults lint format lock clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -50,6 +50,9 @@ test: lint  ## style, types and every test that is not slow
 
 test-full: lint  ## the same with the slow tests
 	$(PYTEST)
+
+test-faults: install  ## the long fault tests: many kills, many layouts
+	$(PYTEST) tests/faults -m faults
 
 lint: install  ## ruff check, ruff format --check, mypy
 	$(VENV)/bin/ruff check .
