@@ -103,7 +103,7 @@ def test_a_cycle_is_refused(tmp_path: Path, said: Callable[[], str]) -> None:
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (["parallel.tp=2"], "world size 1 is not divisible by parallel.tp * parallel.pp = 2 * 1; start 2 processes"),
+        (["parallel.tp=2"], "world size 1 is not divisible by parallel.tp * pp * cp = 2 * 1 * 1; start 2 processes"),
         (["--nproc", "3", "parallel.tp=3"], "stage warmup: num_heads=4 is not divisible by parallel.tp=3; choose"),
         (["pretrain.model.preset=qwen3-tinny"], "'qwen3-tinny' is not a known shape; did you mean 'qwen3-tiny'?"),
         (["comparison.after=refin"], "comparison names 'refin', which is no stage"),
