@@ -57,7 +57,7 @@ def failures(found: Sequence[Certificate]) -> list[str]:
 def test_a_resume_goes_on_as_if_nothing_had_happened(
     sizes: tuple[int, int], steps_elsewhere: int, tmp_path: Path
 ) -> None:
-    """20 steps on the same layout; on another one the state is what matters, and a few steps tell whether it is used."""
+    """20 steps on the same layout; on another one the state matters, and a few steps tell whether it is used."""
     cases = [
         case if case.same_layout else case.model_copy(update={"steps_after": steps_elsewhere})
         for case in chosen_resumes()
