@@ -33,14 +33,7 @@ def _to_megatron_here(hf: Path, out: Path, layout: ParallelConfig, place: Launch
     from megatron_redone.conversion.to_megatron import to_megatron as convert
     from megatron_redone.parallel.context import build_context, shutdown
 
-    context = build_context(
-        layout,
-        rank=place.rank,
-        world_size=place.world_size,
-        local_rank=place.local_rank,
-        master_addr=place.master_addr,
-        master_port=place.master_port,
-    )
+    context = build_context(layout, **place.rendezvous())
     model = convert(hf, out, context)
     if context.is_main:
         _say(

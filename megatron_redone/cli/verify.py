@@ -127,15 +127,7 @@ def _start_ranks(arguments: list[str], world_size: int) -> None:
 def _context_of(layout: ParallelConfig) -> ParallelContext:
     from megatron_redone.parallel.context import build_context
 
-    place = from_environ(os.environ)
-    return build_context(
-        layout,
-        rank=place.rank,
-        world_size=place.world_size,
-        local_rank=place.local_rank,
-        master_addr=place.master_addr,
-        master_port=place.master_port,
-    )
+    return build_context(layout, **from_environ(os.environ).rendezvous())
 
 
 def _write(results: Sequence[dict[str, Any]], out: Path | None) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TypedDict
 
 from megatron_redone.common.errors import InputError
 
@@ -12,6 +13,17 @@ LOCALHOST = "127.0.0.1"
 ANY_FREE_PORT = 0
 # Jobs of one node derive their port from the job's number, so that two jobs on a node seldom meet.
 FIRST_SLURM_PORT, NUM_SLURM_PORTS = 20_000, 20_000
+
+
+class Rendezvous(TypedDict):
+    """Arguments by name of `parallel.context.build_context`."""
+
+    rank: int
+    world_size: int
+    local_rank: int
+    master_addr: str
+    master_port: int
+    attempt: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +51,17 @@ class LaunchEnvironment:
     def is_main(self) -> bool:
         """Whether this process writes files and logs."""
         return self.rank == 0
+
+    def rendezvous(self) -> Rendezvous:
+        """What `parallel.context.build_context` needs to find the other processes."""
+        return {
+            "rank": self.rank,
+            "world_size": self.world_size,
+            "local_rank": self.local_rank,
+            "master_addr": self.master_addr,
+            "master_port": self.master_port,
+            "attempt": self.restart_count,
+        }
 
 
 def from_environ(environ: Mapping[str, str]) -> LaunchEnvironment:

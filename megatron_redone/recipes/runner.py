@@ -155,16 +155,7 @@ class StageExecutor:
     def context(self, config: ParallelConfig) -> ParallelContext:
         """The context of a layout; the process group is kept over stages."""
         if self._context is None or self._context.config != config:
-            place = self.environment
-            self._context = build_context(
-                config,
-                rank=place.rank,
-                world_size=place.world_size,
-                local_rank=place.local_rank,
-                master_addr=place.master_addr,
-                master_port=place.master_port,
-                attempt=place.restart_count,
-            )
+            self._context = build_context(config, **self.environment.rendezvous())
         return self._context
 
     def is_done(self, run: StageRun, again: set[str]) -> bool:

@@ -19,11 +19,7 @@ from megatron_redone.parallel.config import ParallelConfig
 from megatron_redone.parallel.context import build_context
 from megatron_redone.training.watchdog import Watchdog
 
-place = from_environ(os.environ)
-context = build_context(
-    ParallelConfig(), rank=place.rank, world_size=place.world_size, master_addr=place.master_addr,
-    master_port=place.master_port,
-)
+context = build_context(ParallelConfig(), **from_environ(os.environ).rendezvous())
 with Watchdog(3.0, Path(sys.argv[1]), context.rank, context.world_size) as watchdog:
     for step in range(3):
         if step == 2 and context.rank == 1:
