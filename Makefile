@@ -51,7 +51,7 @@ test: lint  ## style, types and every test that is not slow
 test-full: lint  ## the same with the slow tests
 	$(PYTEST)
 
-test-faults: install  ## the long fault tests: many kills, many layouts
+test-faults: install  ## the long fault tests: 150 kills while a checkpoint is written
 	$(PYTEST) tests/faults -m faults
 
 lint: install  ## ruff check, ruff format --check, mypy

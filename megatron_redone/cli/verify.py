@@ -7,6 +7,7 @@ import os
 import platform
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -53,7 +54,7 @@ def _on_ranks(cases: list[LayoutCase], world_size: int, plant: str | None) -> It
         CONSOLE.print(f"{len(cases)} case(s) on {world_size} rank(s)", highlight=False)
         _start_ranks(["verify-layout-rank", folder, *([plant] if plant else [])], world_size)
         for comparison in compare_with_one_process(cases, Path(folder)):
-            yield comparison.to_json()
+            yield asdict(comparison)
 
 
 def _check_fault(name: str | None, known: Mapping[str, Fault]) -> None:
@@ -99,7 +100,7 @@ def verify_resumes(lines: Sequence[str], out: Path | None, plant: str | None = N
             (Path(folder) / "cases.txt").write_text("\n".join(case.line for case in cases))
             for side, size in (("save", save), ("load", load)):
                 _start_ranks(["verify-resume-rank", folder, side, *([plant] if plant else [])], size)
-            results += [certificate.to_json() for certificate in certificates(cases, Path(folder))]
+            results += [asdict(certificate) for certificate in certificates(cases, Path(folder))]
     table = Table("family, saved, loaded", "tensors after loading", "losses after it", "")
     for result in results:
         verdict = "[green]equal[/]" if result["passed"] else f"[red]differs: {result['first_difference']}[/]"

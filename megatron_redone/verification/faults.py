@@ -7,7 +7,7 @@ it is the control.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -117,8 +117,7 @@ def _weights_left_in_shards() -> AbstractContextManager[Any]:
     return mock.patch.object(MegatronEngine, "_gather_updated_weights", lambda self: None)
 
 
-@contextlib.contextmanager
-def _experts_scaled_by_their_ranks() -> Iterator[None]:
+def _experts_scaled_by_their_ranks() -> AbstractContextManager[Any]:
     from megatron_redone.training.optimizer import wrap_chunks
 
     def scaled(*arguments: Any) -> Any:
@@ -130,8 +129,7 @@ def _experts_scaled_by_their_ranks() -> Iterator[None]:
                     bucket.gradient_scaling_factor = 0.5
         return wrapped
 
-    with mock.patch("megatron_redone.training.engine.wrap_chunks", scaled):
-        yield
+    return mock.patch("megatron_redone.training.engine.wrap_chunks", scaled)
 
 
 def _at_loading(break_it: Callable[[Any], None]) -> AbstractContextManager[Any]:

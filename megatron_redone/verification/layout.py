@@ -7,7 +7,7 @@ decides wherever it is near 0.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -64,10 +64,6 @@ class Comparison:
     weight_tensor: str
     first_difference: str
     """The first tensor, in the order of the model, that is beyond its gate; empty where none is."""
-
-    def to_json(self) -> dict[str, Any]:
-        """All fields."""
-        return asdict(self)
 
 
 class SpreadWeights(RandomWeights):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -44,10 +44,6 @@ class Certificate:
     """The first tensor or step that differs by more than it may; empty where none does."""
     loss_error: float
     """Largest relative difference of a loss."""
-
-    def to_json(self) -> dict[str, Any]:
-        """All fields."""
-        return asdict(self)
 
 
 def run_on_this_rank(
@@ -149,7 +145,7 @@ def _step(case: LayoutCase, step: int, engine: MegatronEngine) -> float:
 
 def _snapshot(engine: MegatronEngine) -> dict[str, Tensor]:
     """Weights and both moments of Adam by Hugging Face name."""
-    found = {f"{name}": tensor.clone() for name, tensor in engine.export_hf_weights()}
+    found = {name: tensor.clone() for name, tensor in engine.export_hf_weights()}
     for moment in ("exp_avg", "exp_avg_sq"):
         found |= {f"{moment} of {name}": tensor.clone() for name, tensor in engine.export_hf_moments(moment)}
     return found

@@ -13,7 +13,6 @@ from megatron_redone.generation.base import SamplingParams
 from megatron_redone.generation.megatron_engine import MegatronGenerator
 from megatron_redone.models.config import ModelShape
 from megatron_redone.models.presets import get_preset
-from megatron_redone.models.weights import RandomWeights
 from megatron_redone.objectives.dapo import DAPO
 from megatron_redone.objectives.next_token import NextToken
 from megatron_redone.parallel.config import ParallelConfig
@@ -21,23 +20,12 @@ from megatron_redone.parallel.context import ParallelContext, build_context
 from megatron_redone.training.batches import balanced_microbatches
 from megatron_redone.training.config import OptimizerConfig
 from megatron_redone.training.engine import MegatronEngine
+from megatron_redone.verification.layout import SpreadWeights
 
 LEARNING_RATE = 1e-2
 EPSILON = 1e-3
 """Of Adam. With 1e-8 a first step is the sign of the gradient, which rounding decides where it is near 0."""
 SIGNALS = ("advantages", "old_logprobs")
-
-
-class WideRandomWeights(RandomWeights):
-    """Random weights with a larger spread, so that logits and gradients are far from degenerate."""
-
-    def __getitem__(self, name: str) -> torch.Tensor:
-        tensor = super().__getitem__(name)
-        if name.endswith("norm.weight"):
-            return tensor + 0.1 * torch.sin(torch.arange(tensor.numel(), dtype=torch.float32))
-        if name.endswith(".bias"):
-            return tensor + 0.1 * torch.cos(torch.arange(tensor.numel(), dtype=torch.float32))
-        return tensor * 4.0
 
 
 def shape_of(name: str) -> ModelShape:
@@ -69,7 +57,7 @@ def documents(step: int, vocab_size: int) -> list[Document]:
 def trajectory(context: ParallelContext, shape: ModelShape, max_tokens: int = 40) -> dict[str, Any]:
     """Two next-token steps and two DAPO steps, then log-probabilities and samples."""
     engine = MegatronEngine(shape, context, OptimizerConfig(lr=LEARNING_RATE, weight_decay=0.1, epsilon=EPSILON))
-    engine.load_hf_weights(WideRandomWeights(shape, 7), "test weights")
+    engine.load_hf_weights(SpreadWeights(shape, 7), "test weights")
     metrics = []
     for step, objective in enumerate((NextToken(), DAPO(), NextToken(), DAPO())):
         batches, _ = balanced_microbatches(documents(step, shape.vocab_size), max_tokens, engine, SIGNALS)
