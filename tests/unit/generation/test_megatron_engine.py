@@ -12,14 +12,15 @@ from megatron_redone.models.presets import PRESETS
 from megatron_redone.parallel.context import ParallelContext
 from megatron_redone.training.batches import pack
 from megatron_redone.training.engine import MegatronEngine
-from tests.distributed.layout_cases import WideRandomWeights, shape_of
+from megatron_redone.verification.layout import SpreadWeights
+from tests.distributed.layout_cases import shape_of
 
 FAMILIES = ("llama-tiny", "qwen2.5-tiny", "qwen3-tiny", "qwen3-moe-tiny")
 
 
 def engine_of(name: str, context: ParallelContext) -> MegatronEngine:
     engine = MegatronEngine(shape_of(name), context)
-    engine.load_hf_weights(WideRandomWeights(PRESETS[name], 5), "test weights")
+    engine.load_hf_weights(SpreadWeights(PRESETS[name], 5), "test weights")
     return engine
 
 

@@ -12,7 +12,8 @@ from megatron_redone.parallel.context import ParallelContext
 from megatron_redone.training.batches import pack
 from megatron_redone.training.config import OptimizerConfig
 from megatron_redone.training.engine import MegatronEngine
-from tests.distributed.layout_cases import EPSILON, SIGNALS, WideRandomWeights, documents, shape_of
+from megatron_redone.verification.layout import SpreadWeights
+from tests.distributed.layout_cases import EPSILON, SIGNALS, documents, shape_of
 
 CUTS = {
     "one row": [[0, 1, 2, 3, 4, 5, 6]],
@@ -27,7 +28,7 @@ def train(
 ) -> tuple[float, dict[str, torch.Tensor]]:
     shape = shape_of("qwen3-tiny")
     engine = MegatronEngine(shape, context, OptimizerConfig(lr=1e-2, epsilon=EPSILON))
-    engine.load_hf_weights(WideRandomWeights(shape, 3), "test weights")
+    engine.load_hf_weights(SpreadWeights(shape, 3), "test weights")
     found = documents(0, shape.vocab_size)
     batches = [pack([found[i] for i in row], engine, SIGNALS) for row in cut]
     loss = engine.train_step(batches, objective, 1e-2)["loss"]
@@ -58,7 +59,7 @@ def test_loss_equals_transformers(parallel_context: ParallelContext) -> None:
     from megatron_redone.models.families import shape_to_hf
 
     shape = shape_of("qwen3-tiny")
-    weights = WideRandomWeights(shape, 3)
+    weights = SpreadWeights(shape, 3)
     model = transformers.Qwen3ForCausalLM(transformers.Qwen3Config(**shape_to_hf(shape, "float32")))
     model.load_state_dict({name: weights[name] for name in weights}, strict=False)
     model.tie_weights()
