@@ -18,6 +18,8 @@ class CheckpointConfig(StrictModel):
     """So many of the newest stay."""
     keep_every: int | None = Field(None, ge=1)
     """Those of steps that are a multiple of this stay as well."""
+    in_background: bool = True
+    """Train on while a copy of the state is written; needs host memory for the copy."""
     on_damage: Literal["refuse", "older"] = "older"
     """When the newest one is damaged: end the run, or tell it and go on from the next older one."""
 

@@ -1,15 +1,13 @@
-"""Distributed checkpoints: Megatron's torch_dist format under a manifest, whole or absent.
+"""The checkpoints of a training stage, and reading any checkpoint: verified before a byte of it counts.
 
-A checkpoint loads into any tensor-, pipeline- and data-parallel layout of the same model. It is written beside
-the final name, checksummed, and renamed. A training stage keeps its own as `step-NNNNNN` under one folder, the
-newest named by `latest.json`; a converted model is one checkpoint folder with files beside the weights.
+A checkpoint loads into any layout of the same model. A training stage keeps its own as `step-NNNNNN` under one
+folder, the newest named by `latest.json`; a converted model is one checkpoint folder with files beside the weights.
+`checkpoint/write.py` writes them.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
 import shutil
 import warnings
 from collections.abc import Callable, Mapping
@@ -18,41 +16,99 @@ from typing import Any, Literal
 
 from megatron_redone.checkpoint.config import DEFAULT_CHECKPOINTS, CheckpointConfig
 from megatron_redone.checkpoint.metadata_file import check_metadata
-from megatron_redone.common.errors import CheckpointError, RedoneError
-from megatron_redone.common.files import (
-    atomic_write_json,
-    disk_full,
-    disk_full_reported,
-    fsync_directory,
-    sha256_file,
-)
+from megatron_redone.checkpoint.write import FORMAT_VERSION, MANIFEST, CheckpointWrite, ShardedState
+from megatron_redone.common.errors import CheckpointError
+from megatron_redone.common.files import atomic_write_json, sha256_file
 from megatron_redone.common.logging import get_logger
 from megatron_redone.parallel.context import ParallelContext
 
 LOG = get_logger("checkpoint")
-FORMAT_VERSION = 2
 LATEST = "latest.json"
-MANIFEST = "checkpoint.json"
-
-ShardedState = dict[str, Any]
 
 
-def save_checkpoint(
-    root: Path,
-    step: int,
-    state: ShardedState,
-    extra: Mapping[str, Any],
-    context: ParallelContext,
-    keep: CheckpointConfig = DEFAULT_CHECKPOINTS,
-) -> Path:
-    """Writes the sharded state of all ranks and `extra` (JSON) as `root/step-NNNNNN`; older ones go as `keep` says.
+class CheckpointSeries:
+    """The checkpoints of a training stage, `root/step-NNNNNN`; written one at a time, beside training if asked.
 
-    A collective. Raises DiskFullError on every rank when the disk is full; the older checkpoints stay.
+    Every method but the constructor is a collective.
+
+    Args:
+        config: which checkpoints stay, and whether training waits while one is written.
+        fingerprints: of what a checkpoint belongs to (configuration, tokenizer, data); kept in the manifest, and
+            compared before one is loaded.
     """
-    final = root / f"step-{step:06d}"
-    write_checkpoint(final, state, extra, context)
-    context.on_main(lambda: _make_latest(final, keep))
-    return final
+
+    def __init__(
+        self,
+        root: Path,
+        context: ParallelContext,
+        config: CheckpointConfig = DEFAULT_CHECKPOINTS,
+        fingerprints: Mapping[str, str] | None = None,
+    ) -> None:
+        self.root, self.context, self.config = root, context, config
+        self.fingerprints = dict(fingerprints or {})
+        self._pending: CheckpointWrite | None = None
+
+    def save(self, step: int, state: ShardedState, extra: Mapping[str, Any]) -> None:
+        """Writes the sharded state of all ranks and `extra` (JSON), or begins to; older checkpoints go when it stands.
+
+        Raises:
+            DiskFullError: on every rank; it may be of the checkpoint before. The older ones stay.
+        """
+        self.finish()
+        self.context.on_main(self._remove_unfinished)
+        self._pending = CheckpointWrite(
+            self.root / f"step-{step:06d}",
+            state,
+            extra,
+            self.context,
+            self.fingerprints,
+            in_background=self.config.in_background,
+        )
+        if not self.config.in_background:
+            self.finish()
+
+    def poll(self) -> None:
+        """Between two steps: publishes the checkpoint that is being written, if all ranks have written their part."""
+        if self._pending is not None and self._pending.is_written():
+            self.finish()
+
+    def finish(self) -> None:
+        """Waits until the checkpoint that is being written stands."""
+        if self._pending is not None:
+            pending, self._pending = self._pending, None
+            pending.publish()
+            self.context.on_main(lambda: _make_latest(pending.folder, self.config))
+
+    def load(self, build_state: Callable[[], ShardedState]) -> tuple[ShardedState, dict[str, Any]]:
+        """The state of the newest good checkpoint in this rank's layout, and its `extra`.
+
+        Args:
+            build_state: makes the sharded state to be filled.
+        Raises:
+            CheckpointError: another format version, a missing file, or one whose checksum differs, and none is left;
+                or a checkpoint of another configuration, tokenizer or data.
+        """
+        folder, extra = self.context.on_main(self._newest_good)
+        return read_state(folder, build_state()), extra
+
+    def _newest_good(self) -> tuple[Path, dict[str, Any]]:
+        folder, manifest = _newest_good(self.root, self.config.on_damage)
+        _check_fingerprints(folder, manifest.get("fingerprints", {}), self.fingerprints)
+        return folder, manifest["extra"]
+
+    def _remove_unfinished(self) -> None:
+        for left in self.root.glob(".step-*.tmp"):
+            shutil.rmtree(left, ignore_errors=True)
+
+
+def _check_fingerprints(folder: Path, found: Mapping[str, str], expected: Mapping[str, str]) -> None:
+    changed = sorted(name for name in expected if found.get(name, expected[name]) != expected[name])
+    if changed:
+        was, now = (values[changed[0]][:12] for values in (found, expected))
+        raise CheckpointError(
+            f"{folder}: written with another {', '.join(changed)} ({changed[0]} {was}, now {now}); "
+            "a run goes on with what it began with: give that back, or move the checkpoints away to start anew"
+        )
 
 
 def _make_latest(final: Path, keep: CheckpointConfig) -> None:
@@ -78,25 +134,8 @@ def has_checkpoint(root: Path) -> bool:
     return (root / LATEST).is_file() or any(root.glob("step-*"))
 
 
-def load_checkpoint(
-    root: Path,
-    build_state: Callable[[], ShardedState],
-    context: ParallelContext,
-    on_damage: Literal["refuse", "older"] = "refuse",
-) -> tuple[ShardedState, dict[str, Any]]:
-    """The state of the newest good checkpoint in this rank's layout, and its `extra`. A collective.
-
-    Args:
-        build_state: makes the sharded state to be filled.
-        on_damage: whether a damaged checkpoint ends the run, or is told and the next older one taken.
-    Raises:
-        CheckpointError: another format version, a missing file, or one whose checksum differs; none is left.
-    """
-    folder, extra = context.on_main(lambda: _newest_good(root, on_damage))
-    return read_state(folder, build_state()), extra
-
-
 def _newest_good(root: Path, on_damage: Literal["refuse", "older"]) -> tuple[Path, dict[str, Any]]:
+    """Folder and manifest."""
     candidates = _newest_first(root)
     if (root / LATEST).is_file():
         latest = root / str(_json_object(root / LATEST).get("folder"))
@@ -104,97 +143,12 @@ def _newest_good(root: Path, on_damage: Literal["refuse", "older"]) -> tuple[Pat
         candidates = [latest, *(f for f in candidates if not latest.is_dir() or _step_of(f) < _step_of(latest))]
     for number, folder in enumerate(candidates, 1):
         try:
-            return folder, verify_checkpoint(folder)
+            return folder, verified_manifest(folder)
         except CheckpointError as error:
             if on_damage == "refuse" or number == len(candidates):
                 raise
             LOG.warning("%s\ngoing back to the next older checkpoint", error)
     raise CheckpointError(f"{root}: no checkpoint in it; remove the folder to start anew")
-
-
-def write_checkpoint(
-    folder: Path,
-    state: ShardedState,
-    extra: Mapping[str, Any],
-    context: ParallelContext,
-    add_files: Callable[[Path], None] | None = None,
-) -> None:
-    """Writes the sharded state of all ranks and `extra` (JSON) as `folder`, which it replaces. A collective.
-
-    Args:
-        add_files: writes more files into the folder it is given (called on rank 0); the manifest covers them.
-    Raises:
-        DiskFullError: on every rank; what stood under the name is untouched. RedoneError: another failure to write.
-    """
-    temporary = folder.with_name(f".{folder.name}.tmp")
-    context.on_main(lambda: _fresh_folder(temporary, folder))
-    try:
-        _save_state(temporary, folder, state, context)
-        context.on_main(lambda: _publish(temporary, folder, extra, add_files))
-    finally:
-        if context.is_main:
-            shutil.rmtree(temporary, ignore_errors=True)
-
-
-def _fresh_folder(temporary: Path, folder: Path) -> None:
-    shutil.rmtree(temporary, ignore_errors=True)
-    with disk_full_reported(folder):
-        temporary.mkdir(parents=True)
-
-
-def _save_state(temporary: Path, folder: Path, state: ShardedState, context: ParallelContext) -> None:
-    from megatron.core import dist_checkpointing
-    from megatron.core.dist_checkpointing.strategies.torch import TorchDistSaveShardedStrategy
-    from torch.distributed.checkpoint.api import CheckpointException
-
-    from megatron_redone.checkpoint.writer import written_in_this_process
-
-    try:
-        with disk_full_reported(folder), written_in_this_process(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch announces deprecations of its own sharded tensors
-            strategy = TorchDistSaveShardedStrategy("torch_dist", 1, thread_count=1)
-            dist_checkpointing.save(state, str(temporary), sharded_strategy=strategy)
-    except CheckpointException as error:  # raised on every rank alike, with its cause on rank 0 only
-        failures = error.failures
-        raise context.on_main(lambda: _reported(failures, folder)) from error
-
-
-def _reported(failures: Mapping[int, tuple[BaseException, Any]], folder: Path) -> RedoneError:
-    """Our error for what the writers of the ranks met."""
-    causes = {rank: str(cause) for rank, (cause, _) in failures.items()}
-    signs = ("No space left", "Disk quota exceeded", "file write failed", "unexpected pos")
-    if any(sign in cause for cause in causes.values() for sign in signs):
-        return disk_full(folder)
-    first = "; ".join(f"rank {rank}: {cause}" for rank, cause in sorted(causes.items())[:3])
-    return RedoneError(f"{folder}: the checkpoint could not be written ({first}); nothing under that name was changed")
-
-
-def _publish(temporary: Path, folder: Path, extra: Mapping[str, Any], add_files: Callable[[Path], None] | None) -> None:
-    with disk_full_reported(folder):
-        if add_files is not None:
-            add_files(temporary)
-        files = {
-            path.relative_to(temporary).as_posix(): _sync_and_hash(path)
-            for path in sorted(temporary.rglob("*"))
-            if path.is_file()
-        }
-        manifest = {"format_version": FORMAT_VERSION, "files": files, "extra": dict(extra)}
-        atomic_write_json(temporary / MANIFEST, manifest)
-        for inner in [temporary, *(path for path in temporary.rglob("*") if path.is_dir())]:
-            fsync_directory(inner)
-        before = folder.with_name(f".{folder.name}.old")
-        shutil.rmtree(before, ignore_errors=True)
-        if folder.exists():
-            folder.rename(before)
-        temporary.rename(folder)
-        fsync_directory(folder.parent)
-        shutil.rmtree(before, ignore_errors=True)
-
-
-def _sync_and_hash(path: Path) -> str:
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def read_state(folder: Path, state: ShardedState) -> ShardedState:
@@ -208,7 +162,13 @@ def read_state(folder: Path, state: ShardedState) -> ShardedState:
 
 
 def verify_checkpoint(folder: Path) -> dict[str, Any]:
-    """The `extra` of a checkpoint whose files are all there and unchanged.
+    """The `extra` of a checkpoint whose files are all there and unchanged; raises as `verified_manifest`."""
+    extra: dict[str, Any] = verified_manifest(folder)["extra"]
+    return extra
+
+
+def verified_manifest(folder: Path) -> dict[str, Any]:
+    """The manifest of a checkpoint whose files are all there and unchanged.
 
     Raises:
         CheckpointError: not a finished checkpoint, another format version, a missing or changed file, or metadata
@@ -231,8 +191,7 @@ def verify_checkpoint(folder: Path) -> dict[str, Any]:
                 f"{folder / name}: the checksum differs from its manifest, so the file is damaged; {_REMEDY}"
             )
     check_metadata(folder)
-    extra: dict[str, Any] = manifest["extra"]
-    return extra
+    return manifest
 
 
 _REMEDY = "copy the checkpoint again, or remove its folder and write it anew"

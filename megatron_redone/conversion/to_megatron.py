@@ -10,8 +10,8 @@ import dataclasses
 from pathlib import Path
 from typing import Any, Literal
 
-from megatron_redone.checkpoint.distributed import write_checkpoint
 from megatron_redone.checkpoint.hf_folder import save_safetensors
+from megatron_redone.checkpoint.write import write_checkpoint
 from megatron_redone.common.errors import ConfigError
 from megatron_redone.common.logging import get_logger
 from megatron_redone.conversion.hf_model import HuggingFaceModel, check_tied_head, copy_companions, open_model
@@ -69,7 +69,9 @@ def to_megatron(hf: Path, out: Path, context: ParallelContext) -> HuggingFaceMod
         "has_tied_head": source.has_tied_head,
     }
     state = {"model": model.sharded_state_dict()}
-    write_checkpoint(out, state, record, context, lambda folder: _add_files(source, folder / COMPANION_FOLDER))
+    write_checkpoint(
+        out, state, record, context, add_files=lambda folder: _add_files(source, folder / COMPANION_FOLDER)
+    )
     return source
 
 

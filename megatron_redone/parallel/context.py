@@ -108,6 +108,14 @@ class ParallelContext:
         dist.all_gather_object(values, value, group=axis.group)
         return values
 
+    def gather_from_all(self, value: T) -> list[T]:
+        """The values of all ranks in order, on every one of them (trusted processes: they are pickled)."""
+        if self.world_size == 1:
+            return [value]
+        values: list[Any] = [None] * self.world_size
+        dist.all_gather_object(values, value)
+        return values
+
     def maximum(self, value: int) -> int:
         """The largest value of all ranks, on every one of them. A collective."""
         if self.world_size == 1:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -46,6 +48,8 @@ class Execution:
     input_path: Callable[[str], Path]
     """Folder of an input field."""
     max_refused_share: float
+    identity: Mapping[str, Any]
+    """What decides the result: the configuration, and path and hash of each input."""
     counts: dict[str, int | float] = field(default_factory=dict)
     refused: list[str] = field(default_factory=list)
     evaluation_seconds: float = 0.0
@@ -84,10 +88,24 @@ class Execution:
         """The generation engine of the settings."""
         return MegatronGenerator(engine.model, self.context, config.max_sequences)
 
-    def training_run(self) -> TrainingRun:
+    def training_run(self, tokenizer: Tokenizer) -> TrainingRun:
         """Metrics and checkpoints of this stage."""
         config = self.config(TrainingStage)
-        return TrainingRun(self.work, self.run.id, self.seed, self.context, config.checkpoint, config.watchdog_minutes)
+        settings = json.dumps(self.identity["config"], sort_keys=True)
+        inputs = {f"input {name}": record["sha256"] for name, record in self.identity["inputs"].items()}
+        return TrainingRun(
+            self.work,
+            self.run.id,
+            self.seed,
+            self.context,
+            config.checkpoint,
+            config.watchdog_minutes,
+            {
+                "config": hashlib.sha256(settings.encode()).hexdigest(),
+                "tokenizer": tokenizer.fingerprint,
+                **inputs,
+            },
+        )
 
     def finish_model(
         self,

@@ -170,7 +170,7 @@ class StageExecutor:
         """Runs one stage and publishes its artefact."""
         torch.set_num_threads(run.config.threads or self._share_of_threads())
         context = self.context(self._parallel(run))
-        work = context.on_main(lambda: self.workspace.open_work(run))
+        work, identity = context.on_main(lambda: self.workspace.open_work(run))
         if context.is_main:
             LOG.info("%s: %s", run.id, run.config.kind)
         started, began, earlier = utc_now(), time.monotonic(), step_seconds(work)
@@ -180,6 +180,7 @@ class StageExecutor:
             context,
             lambda field: self.workspace.input_path(run.inputs[field]),
             self.workspace.recipe.config.max_refused_share,
+            identity,
         )
         execute = EXECUTORS[run.config.kind]
         with disk_full_reported(work):

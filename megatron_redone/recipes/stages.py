@@ -108,7 +108,7 @@ def run_pretrain(execution: Execution) -> None:
         engine = MegatronEngine(shape, execution.context, config.optimizer)
         engine.load_hf_weights(RandomWeights(shape, execution.seed), f"preset {config.model.preset}")
     execution.counts["parameters"] = engine.shape.num_parameters()
-    run = execution.training_run()
+    run = execution.training_run(tokenizer)
     execution.counts.update(pretrain(config, execution.input_path("tokens") / CORPUS, tokenizer.eos_id, engine, run))
     execution.finish_model(engine, tokenizer, ChatTemplate(tokenizer), run)
 
@@ -133,7 +133,7 @@ def run_sft(execution: Execution) -> None:
     found = read_conversations(execution.input_path("conversations") / "conversations.jsonl")
     if config.match_compute_of:
         config = _with_matching_steps(execution, config)
-    run = execution.training_run()
+    run = execution.training_run(tokenizer)
     examples = [Example(conversation.id, conversation.messages) for conversation in found]
     execution.counts.update(sft(config, examples, template, engine, run))
     execution.finish_model(engine, tokenizer, template, run)
@@ -171,7 +171,7 @@ def run_dapo(execution: Execution) -> None:
     config = execution.config(kinds.DAPOStage)
     rows = execution.rows("rows", "rows.jsonl")
     engine, tokenizer, template = execution.load_model(config.optimizer)
-    run = execution.training_run()
+    run = execution.training_run(tokenizer)
     generator = execution.generator(engine, config.generation)
     execution.counts.update(dapo(config, rows, template, engine, generator, run))
     execution.finish_model(engine, tokenizer, template, run)

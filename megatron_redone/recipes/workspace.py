@@ -16,11 +16,13 @@ from typing import Any
 
 from megatron_redone.common.errors import DataError, InputError
 from megatron_redone.common.files import atomic_write_json, fsync_directory, sha256_path
+from megatron_redone.common.logging import get_logger
 from megatron_redone.recipes.config import is_path
 from megatron_redone.recipes.graph import Recipe, StageRun
 from megatron_redone.reporting.schema import Comparison, FileRecord, Manifest, Run, RunStage, Status
 from megatron_redone.version import __version__
 
+LOG = get_logger("recipe")
 MANIFEST = "manifest.json"
 VERSIONED_PACKAGES = ("torch", "megatron-core", "transformers", "numpy", "sentencepiece", "sacrebleu")
 
@@ -97,17 +99,31 @@ class Workspace:
         """Whether some finished artefact of the run stands, made from whatever inputs."""
         return (self.folder(run.id) / MANIFEST).is_file()
 
-    def open_work(self, run: StageRun) -> Path:
-        """The work folder, emptied unless it belongs to the same configuration and inputs."""
+    def open_work(self, run: StageRun) -> tuple[Path, dict[str, Any]]:
+        """The work folder, and what decides the stage's result: its configuration and inputs.
+
+        What an interrupted run of another configuration or other inputs left there is moved aside, as `NAME.before`.
+        """
         folder = self.work_folder(run.id)
         records = {name: record.model_dump() for name, record in self.input_records(run).items()}
         identity = {"config": identity_of(stage_settings(run)), "inputs": records}
         marker = folder / "work.json"
-        if not marker.is_file() or json.loads(marker.read_text()) != identity:
+        found = json.loads(marker.read_text()) if marker.is_file() else {}
+        if found != identity:
+            if (folder / "checkpoints").is_dir():
+                before = folder.with_name(f"{run.id}.before")
+                shutil.rmtree(before, ignore_errors=True)
+                folder.rename(before)
+                LOG.warning(
+                    "%s: begun with other settings (%s); it starts anew, and what was trained is kept in %s",
+                    run.id,
+                    ", ".join(_changes(found, identity)[:3]),
+                    before,
+                )
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir(parents=True)
             atomic_write_json(marker, identity)
-        return folder
+        return folder, identity
 
     def publish(
         self,
@@ -184,6 +200,18 @@ def identity_of(settings: Mapping[str, Any]) -> dict[str, Any]:
     if "parallel" in identity:
         identity["parallel"] = {"precision": identity["parallel"]["precision"]}
     return identity
+
+
+def _changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """The dotted keys whose values differ, with both of them."""
+    changes = []
+    for key in sorted(before.keys() | now.keys()):
+        old, new = before.get(key), now.get(key)
+        if isinstance(old, dict) and isinstance(new, dict):
+            changes += [f"{key}.{inner}" for inner in _changes(old, new)]
+        elif old != new:
+            changes.append(f"{key} was {old}, now {new}")
+    return changes
 
 
 def machine() -> dict[str, Any]:

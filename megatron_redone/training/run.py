@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from megatron_redone.checkpoint.config import DEFAULT_CHECKPOINTS, CheckpointConfig
-from megatron_redone.checkpoint.distributed import has_checkpoint, load_checkpoint, save_checkpoint
+from megatron_redone.checkpoint.distributed import CheckpointSeries, has_checkpoint
 from megatron_redone.common.files import atomic_write_json
 from megatron_redone.common.jsonl import read_jsonl_lenient
 from megatron_redone.common.logging import Progress, get_logger
@@ -18,6 +18,7 @@ from megatron_redone.parallel.context import ParallelContext
 from megatron_redone.training.engine import MegatronEngine
 from megatron_redone.training.ledger import DataLedger
 from megatron_redone.training.stop import agreed_stop, stopped
+from megatron_redone.training.stragglers import RankSpeeds, StragglerProbe
 from megatron_redone.training.watchdog import Watchdog
 
 FORWARD_BACKWARD_PASSES = 3
@@ -27,7 +28,7 @@ LEDGER = "ledger.jsonl"
 """The data ledger after every step: samples read so far, and the chain of their ids."""
 
 TIMING = "timing.jsonl"
-"""Wall seconds of every step, those included that were repeated after an interruption."""
+"""Wall seconds of every step, those included that were repeated after an interruption; and rank speeds at times."""
 
 
 def step_seconds(folder: Path) -> float:
@@ -45,6 +46,7 @@ class TrainingRun:
         name: what progress and logs call the stage.
         seed: seed of everything random in the stage.
         checkpoint: how often, and which stay.
+        fingerprints: of what the stage is made from; a checkpoint of others is refused.
         watchdog_minutes: when no step is finished in so long, the run is ended with the stacks of all ranks.
     """
 
@@ -56,9 +58,11 @@ class TrainingRun:
         context: ParallelContext,
         checkpoint: CheckpointConfig = DEFAULT_CHECKPOINTS,
         watchdog_minutes: float | None = None,
+        fingerprints: Mapping[str, str] | None = None,
     ) -> None:
         self.folder, self.name, self.seed, self.context = folder, name, seed, context
         self.checkpoint = checkpoint
+        self.checkpoints = CheckpointSeries(folder / "checkpoints", context, checkpoint, fingerprints)
         self.watchdog_seconds = None if watchdog_minutes is None else watchdog_minutes * 60
         self.trained_tokens = self.forward_tokens = 0
         self.ledger = DataLedger()
@@ -67,11 +71,6 @@ class TrainingRun:
         self._rows: list[dict[str, float]] = []
         self._log = get_logger(name)
         self._tensorboard: Any = None
-
-    @property
-    def checkpoints(self) -> Path:
-        """Folder of the stage's checkpoints."""
-        return self.folder / "checkpoints"
 
     @property
     def compute_tokens(self) -> int:
@@ -98,26 +97,30 @@ class TrainingRun:
         start = self._resume(engine, restore)
         progress = Progress(self.name, num_steps, unit, enabled=self.context.is_main)
         watchdog = Watchdog(self.watchdog_seconds, self.folder / "stacks", self.context.rank, self.context.world_size)
+        stragglers = StragglerProbe(self.context)
         with progress, contextlib.closing(self), watchdog:
             progress.start_at(start)
             for step in range(start, num_steps):
                 began, tokens_before = time.monotonic(), self.trained_tokens
                 metrics = dict(step_function(step))
                 seconds = time.monotonic() - began
-                self._record(step, metrics, seconds)
+                self._record(step, metrics, seconds, stragglers.after_step())
                 rate = (self.trained_tokens - tokens_before) / max(seconds, 1e-9)
                 shown = {name: value for name, value in metrics.items() if name in ("loss", "reward")}
                 progress.advance(1, shown | {"tokens/s": rate})
                 watchdog.beat()
+                self.checkpoints.poll()
                 stop = agreed_stop(self.context)
                 if stop or ((step + 1) % self.checkpoint.every == 0 and step + 1 < num_steps):
                     self._save(engine, step + 1, state())
                 if stop:
+                    self.checkpoints.finish()
                     raise stopped(
                         f"{self.name}: stopped after step {step + 1} of {num_steps}, which is checkpointed; "
                         "the same command goes on from there",
                         stop,
                     )
+            self.checkpoints.finish()
         self._write_metrics()
 
     def close(self) -> None:
@@ -135,9 +138,9 @@ class TrainingRun:
         }
 
     def _resume(self, engine: MegatronEngine, restore: Callable[[Mapping[str, Any]], None]) -> int:
-        if not self.context.on_main(lambda: has_checkpoint(self.checkpoints)):
+        if not self.context.on_main(lambda: has_checkpoint(self.checkpoints.root)):
             return 0
-        loaded, extra = load_checkpoint(self.checkpoints, engine.sharded_state, self.context, self.checkpoint.on_damage)
+        loaded, extra = self.checkpoints.load(engine.sharded_state)
         engine.load_sharded_state(loaded, extra["optimizer_steps"])
         engine.guard.restore(extra["guard"])
         self._rows, self._ledger_rows = list(extra["metrics"]), list(extra["ledger"])
@@ -160,9 +163,9 @@ class TrainingRun:
             "forward_tokens": self.forward_tokens,
             "stage": dict(stage_state),
         }
-        save_checkpoint(self.checkpoints, step, engine.sharded_state(), extra, self.context, self.checkpoint)
+        self.checkpoints.save(step, engine.sharded_state(), extra)
 
-    def _record(self, step: int, metrics: dict[str, float], seconds: float) -> None:
+    def _record(self, step: int, metrics: dict[str, float], seconds: float, speeds: RankSpeeds | None) -> None:
         self._rows.append({"step": step, **metrics})
         self._ledger_rows.append({"step": step, **self.ledger.state()})
         if not self.context.is_main:
@@ -174,7 +177,10 @@ class TrainingRun:
         for name, value in metrics.items():
             self._tensorboard.add_scalar(name, value, step)
         with (self.folder / TIMING).open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"step": step, "seconds": round(seconds, 4)}) + "\n")
+            timing: dict[str, Any] = {"step": step, "seconds": round(seconds, 4)}
+            if speeds is not None:
+                timing |= {"probe_ms_by_rank": [round(s * 1e3, 4) for s in speeds.seconds]}
+            file.write(json.dumps(timing) + "\n")
 
     def _write_metrics(self) -> None:
         if not self.context.is_main:

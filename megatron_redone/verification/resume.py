@@ -16,7 +16,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from megatron_redone.checkpoint.distributed import load_checkpoint, save_checkpoint
+from megatron_redone.checkpoint.distributed import CheckpointSeries
 from megatron_redone.parallel.config import ParallelConfig
 from megatron_redone.parallel.context import ParallelContext
 from megatron_redone.training.config import OptimizerConfig
@@ -74,13 +74,13 @@ def _run_side(
     layout = case.layout_case(side)
     context = context_of(layout.layout)
     engine = _engine(layout, context, seed=7 if side == "save" else 8)
-    root = folder / f"{index}.checkpoints"
+    series = CheckpointSeries(folder / f"{index}.checkpoints", context)
     if side == "save":
         for step in range(case.steps_before):
             _step(layout, step, engine)
-        save_checkpoint(root, case.steps_before, engine.sharded_state(), {"updates": engine.num_updates}, context)
+        series.save(case.steps_before, engine.sharded_state(), {"updates": engine.num_updates})
     else:
-        state, extra = load_checkpoint(root, engine.sharded_state, context)
+        state, extra = series.load(engine.sharded_state)
         engine.load_sharded_state(state, extra["updates"])
     found = {
         "tensors": _snapshot(engine),
@@ -89,10 +89,11 @@ def _run_side(
             _step(layout, step, engine) for step in range(case.steps_before, case.steps_before + case.steps_after)
         ],
     }
+    series.finish()  # written while the steps went on
     if context.is_main:
         torch.save(found, folder / f"{index}.{side}.pt")
         if side == "load":
-            shutil.rmtree(root)
+            shutil.rmtree(series.root)
 
 
 def certificates(cases: Sequence[ResumeCase], folder: Path) -> Iterator[Certificate]:

@@ -17,7 +17,8 @@ from typing import Any
 import pytest
 import torch
 
-from megatron_redone.checkpoint.distributed import load_checkpoint
+from megatron_redone.checkpoint.config import CheckpointConfig
+from megatron_redone.checkpoint.distributed import CheckpointSeries
 from megatron_redone.parallel.context import ParallelContext
 from tests.faults.writer import ENTRIES, state_of
 
@@ -108,7 +109,8 @@ def test_no_kill_loses_a_checkpoint(
     for number in range(kills):
         folder = tmp_path / str(number)
         written = writer.killed("good", folder, moment_of(random_numbers, folder))
-        state, extra = load_checkpoint(folder, lambda: sharded(torch.zeros(ENTRIES)), parallel_context)
+        series = CheckpointSeries(folder, parallel_context, CheckpointConfig(on_damage="refuse"))
+        state, extra = series.load(lambda: sharded(torch.zeros(ENTRIES)))
         assert extra["step"] in (written, written + 1), f"kill {number}"  # killed between the rename and the message
         assert torch.equal(state["weight"], state_of(extra["step"])), f"kill {number}"
 

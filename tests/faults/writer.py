@@ -27,14 +27,15 @@ def state_of(step: int) -> torch.Tensor:
 def write_good(folder: Path) -> None:
     from megatron.core.dist_checkpointing import ShardedTensor
 
-    from megatron_redone.checkpoint.distributed import save_checkpoint
+    from megatron_redone.checkpoint.distributed import CheckpointSeries
     from megatron_redone.parallel.config import ParallelConfig
     from megatron_redone.parallel.context import build_context
 
-    context = build_context(ParallelConfig())
+    series = CheckpointSeries(folder, build_context(ParallelConfig()))
     for step in itertools.count(1):
         state: dict[str, Any] = {"weight": ShardedTensor.from_rank_offsets("weight", state_of(step))}
-        save_checkpoint(folder, step, state, {"step": step}, context)
+        series.save(step, state, {"step": step})
+        series.finish()
         print(step, flush=True)
 
 
@@ -49,7 +50,7 @@ def main() -> None:
     torch.set_num_threads(1)
     from megatron.core import dist_checkpointing, parallel_state  # noqa: F401 - before the forks
 
-    import megatron_redone.checkpoint.writer  # noqa: F401
+    import megatron_redone.checkpoint.write  # noqa: F401
     from megatron_redone.launch.processes import end_with_parent
 
     for line in sys.stdin:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -11,16 +12,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from megatron_redone.checkpoint import write
 from megatron_redone.checkpoint.config import CheckpointConfig
-from megatron_redone.checkpoint.distributed import (
-    LATEST,
-    MANIFEST,
-    load_checkpoint,
-    read_state,
-    save_checkpoint,
-    verify_checkpoint,
-    write_checkpoint,
-)
+from megatron_redone.checkpoint.distributed import LATEST, CheckpointSeries, read_state, verify_checkpoint
+from megatron_redone.checkpoint.write import MANIFEST, write_checkpoint
 from megatron_redone.common.errors import CheckpointError, DiskFullError, RedoneError
 from megatron_redone.parallel.context import ParallelContext
 
@@ -35,11 +30,32 @@ def filled(value: float) -> dict[str, Any]:
     return sharded(torch.full((3, 2), value))
 
 
-def loaded_value(root: Path, context: ParallelContext) -> float:
-    state, _ = load_checkpoint(root, lambda: filled(-1.0), context)
+def loaded(series: CheckpointSeries) -> tuple[float, dict[str, Any]]:
+    """The value that all entries have, and what was kept beside them."""
+    state, extra = series.load(lambda: filled(-1.0))
     values = set(state["weight"].flatten().tolist())
     assert len(values) == 1
-    return float(values.pop())
+    return float(values.pop()), extra
+
+
+SERIES_SETTINGS = CheckpointConfig(keep_last=3, on_damage="refuse")
+
+
+@pytest.fixture
+def series(parallel_context: ParallelContext, tmp_path: Path) -> CheckpointSeries:
+    return CheckpointSeries(tmp_path, parallel_context, SERIES_SETTINGS)
+
+
+@pytest.fixture
+def lenient(parallel_context: ParallelContext, tmp_path: Path) -> CheckpointSeries:
+    """The same checkpoints, read by a run that goes back to an older one."""
+    return CheckpointSeries(tmp_path, parallel_context, CheckpointConfig(on_damage="older"))
+
+
+def save(series: CheckpointSeries, *steps: int) -> None:
+    for step in steps:
+        series.save(step, filled(float(step)), {"step": step})
+    series.finish()
 
 
 def add_note(folder: Path) -> None:
@@ -51,7 +67,7 @@ def add_note(folder: Path) -> None:
 def written(parallel_context: ParallelContext, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     """The files of a checkpoint by path; each test lays down its own copy."""
     folder = tmp_path_factory.mktemp("written") / "checkpoint"
-    write_checkpoint(folder, filled(1.0), {"text": "é"}, parallel_context, add_note)
+    write_checkpoint(folder, filled(1.0), {"text": "é"}, parallel_context, add_files=add_note)
     return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
 
 
@@ -119,15 +135,14 @@ def test_a_folder_without_a_good_manifest_is_refused(tmp_path: Path, manifest: s
 def test_the_newest_and_every_nth_are_kept(
     parallel_context: ParallelContext, tmp_path: Path, keep: CheckpointConfig, kept: list[int]
 ) -> None:
-    for step in (2, 3, 4, 5, 7):
-        save_checkpoint(tmp_path, step, filled(float(step)), {"step": step}, parallel_context, keep)
+    series = CheckpointSeries(tmp_path, parallel_context, keep)
+    save(series, 2, 3, 4, 5, 7)
     assert sorted(path.name for path in tmp_path.iterdir()) == [LATEST, *(f"step-{step:06d}" for step in kept)]
-    assert load_checkpoint(tmp_path, lambda: filled(0.0), parallel_context)[1] == {"step": 7}
+    assert loaded(series) == (7.0, {"step": 7})
 
 
-def test_steps_beyond_a_new_checkpoint_go(parallel_context: ParallelContext, tmp_path: Path) -> None:
-    for step in (3, 9, 6):  # 9 was damaged, and the run went on from 3
-        save_checkpoint(tmp_path, step, filled(float(step)), {}, parallel_context)
+def test_steps_beyond_a_new_checkpoint_go(series: CheckpointSeries, tmp_path: Path) -> None:
+    save(series, 3, 9, 6)  # 9 was damaged, and the run went on from 3
     assert sorted(path.name for path in tmp_path.iterdir()) == [LATEST, "step-000003", "step-000006"]
 
 
@@ -139,37 +154,86 @@ def damage(folder: Path) -> None:
 
 
 def test_a_damaged_checkpoint_is_told_and_the_next_older_one_taken(
-    parallel_context: ParallelContext, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    series: CheckpointSeries, lenient: CheckpointSeries, tmp_path: Path
 ) -> None:
-    for step in (1, 2, 3):
-        save_checkpoint(
-            tmp_path, step, filled(float(step)), {"step": step}, parallel_context, CheckpointConfig(keep_last=3)
-        )
+    save(series, 1, 2, 3)
     damage(tmp_path / "step-000003")
     (tmp_path / "step-000002" / ".metadata").unlink()
     with pytest.raises(CheckpointError, match=r"step-000003.*the checksum differs"):
-        load_checkpoint(tmp_path, lambda: filled(0.0), parallel_context)
-    state, extra = load_checkpoint(tmp_path, lambda: filled(0.0), parallel_context, "older")
-    assert extra == {"step": 1} and set(state["weight"].flatten().tolist()) == {1.0}
+        loaded(series)
+    assert loaded(lenient) == (1.0, {"step": 1})
     damage(tmp_path / "step-000001")
     with pytest.raises(CheckpointError, match=r"step-000001.*the checksum differs"):
-        load_checkpoint(tmp_path, lambda: filled(0.0), parallel_context, "older")
+        loaded(lenient)
 
 
 def test_a_latest_that_points_nowhere_does_not_hide_the_others(
-    parallel_context: ParallelContext, tmp_path: Path
+    series: CheckpointSeries, lenient: CheckpointSeries, tmp_path: Path
 ) -> None:
-    save_checkpoint(tmp_path, 4, filled(4.0), {"step": 4}, parallel_context)
+    save(series, 4)
     (tmp_path / LATEST).write_text(json.dumps({"folder": "step-000009"}))
     with pytest.raises(CheckpointError, match=r"step-000009: no checkpoint\.json"):
-        load_checkpoint(tmp_path, lambda: filled(0.0), parallel_context)
-    assert load_checkpoint(tmp_path, lambda: filled(0.0), parallel_context, "older")[1] == {"step": 4}
+        loaded(series)
+    assert loaded(lenient) == (4.0, {"step": 4})
 
 
-def test_a_step_can_be_written_again(parallel_context: ParallelContext, tmp_path: Path) -> None:
+def test_a_step_can_be_written_again(series: CheckpointSeries) -> None:
     for value in (1.0, 5.0):
-        save_checkpoint(tmp_path, 1, filled(value), {}, parallel_context)
-    assert loaded_value(tmp_path, parallel_context) == 5.0
+        series.save(1, filled(value), {})
+    series.finish()
+    assert loaded(series) == (5.0, {})
+
+
+def test_what_changes_while_a_checkpoint_is_written_is_not_in_it(
+    series: CheckpointSeries, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go_on, begun = threading.Event(), threading.Event()
+
+    def late(*arguments: Any) -> None:
+        begun.set()
+        go_on.wait()
+        write_files(*arguments)
+
+    write_files = write._write_files
+    monkeypatch.setattr(write, "_write_files", late)
+    weight, losses = torch.full((3, 2), 1.0), [0.5]
+    series.save(1, sharded(weight), {"losses": losses})
+    begun.wait()
+    weight.fill_(2.0)
+    losses.append(0.25)
+    series.poll()
+    assert not (tmp_path / LATEST).exists()
+    go_on.set()
+    series.finish()
+    assert loaded(series) == (1.0, {"losses": [0.5]})
+
+
+def test_a_poll_publishes_what_is_written(series: CheckpointSeries, tmp_path: Path) -> None:
+    series.save(1, filled(1.0), {})
+    assert series._pending is not None
+    series._pending._thread.join()
+    assert not (tmp_path / "step-000001").exists()
+    series.poll()
+    assert loaded(series)[0] == 1.0
+
+
+def test_what_a_killed_run_left_half_written_goes(series: CheckpointSeries, tmp_path: Path) -> None:
+    (tmp_path / ".step-000004.tmp").mkdir()
+    save(series, 5)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [LATEST, "step-000005"]
+
+
+def test_a_checkpoint_of_something_else_is_refused(parallel_context: ParallelContext, tmp_path: Path) -> None:
+    def series_of(**fingerprints: str) -> CheckpointSeries:
+        return CheckpointSeries(tmp_path, parallel_context, SERIES_SETTINGS, fingerprints)
+
+    save(series_of(tokenizer="a" * 64, config="b" * 64), 3)
+    assert loaded(series_of(tokenizer="a" * 64, config="b" * 64))[0] == 3.0
+    assert loaded(series_of())[0] == 3.0
+    with pytest.raises(CheckpointError, match=r"another tokenizer \(tokenizer aaaaaaaaaaaa, now cccccccccccc\)"):
+        loaded(series_of(tokenizer="c" * 64, config="b" * 64))
+    with pytest.raises(CheckpointError, match=r"another config, tokenizer"):
+        loaded(series_of(tokenizer="c" * 64, config="d" * 64))
 
 
 def failing_ranks(message: str) -> BaseException:
@@ -189,7 +253,7 @@ def failing_ranks(message: str) -> BaseException:
     ],
 )
 def test_a_failed_write_leaves_the_older_checkpoint(
-    parallel_context: ParallelContext,
+    series: CheckpointSeries,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     failure: BaseException,
@@ -202,13 +266,13 @@ def test_a_failed_write_leaves_the_older_checkpoint(
         (Path(folder) / "part").write_text("half")
         raise failure
 
-    save_checkpoint(tmp_path, 1, filled(1.0), {}, parallel_context)
+    save(series, 1)
     with monkeypatch.context() as patched:
         patched.setattr(dist_checkpointing, "save", fail)
         with pytest.raises(error, match=said):
-            save_checkpoint(tmp_path, 2, filled(2.0), {}, parallel_context)
+            save(series, 2)
     assert sorted(path.name for path in tmp_path.iterdir()) == [LATEST, "step-000001"]
-    assert loaded_value(tmp_path, parallel_context) == 1.0
+    assert loaded(series)[0] == 1.0
 
 
 def test_a_failure_beside_the_weights_leaves_nothing(parallel_context: ParallelContext, tmp_path: Path) -> None:
@@ -216,7 +280,7 @@ def test_a_failure_beside_the_weights_leaves_nothing(parallel_context: ParallelC
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with pytest.raises(DiskFullError):
-        write_checkpoint(tmp_path / "new", filled(1.0), {}, parallel_context, fail)
+        write_checkpoint(tmp_path / "new", filled(1.0), {}, parallel_context, add_files=fail)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -239,7 +303,9 @@ def test_a_full_disk_is_met_while_a_file_is_written(
     def full(descriptor: int) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    with monkeypatch.context() as patched, pytest.raises(DiskFullError, match="the disk is full"):
-        patched.setattr("os.fsync", full)
-        write_checkpoint(tmp_path / "new", filled(1.0), {}, parallel_context)
-    assert list(tmp_path.iterdir()) == []
+    for in_background in (False, True):
+        with monkeypatch.context() as patched, pytest.raises(DiskFullError, match="the disk is full"):
+            patched.setattr("os.fsync", full)
+            series = CheckpointSeries(tmp_path, parallel_context, CheckpointConfig(in_background=in_background))
+            save(series, 1)
+        assert list(tmp_path.iterdir()) == []
