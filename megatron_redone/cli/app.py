@@ -140,6 +140,57 @@ def verify_resume_rank_command(folder: Path, side: str, plant: Annotated[str | N
     verify_resumes_rank(folder, "save" if side == "save" else "load", plant)
 
 
+benchmark_app = typer.Typer(help="Measure speed and memory on this machine.", no_args_is_help=True)
+app.add_typer(benchmark_app, name="benchmark")
+
+
+@benchmark_app.command("train")
+def benchmark_train_command(
+    preset: Annotated[str | None, typer.Option(help="Shape by name, with random weights: `qwen3-30m`.")] = None,
+    model: Annotated[Path | None, typer.Option(help="Hugging Face model folder instead.")] = None,
+    conversations: Annotated[
+        Path | None,
+        typer.Option(help="JSONL of `messages`, packed as SFT packs them; by default random tokens, all labels."),
+    ] = None,
+    document_length: Annotated[
+        int | None, typer.Option(help="Tokens of a random document; by default as long as a row.")
+    ] = None,
+    sequence_length: Annotated[int, typer.Option(help="Tokens of a packed row, which is one micro-batch.")] = 1024,
+    rows: Annotated[int, typer.Option(help="Packed rows of a step, over all replicas.")] = 1,
+    steps: Annotated[int, typer.Option(help="Steps that are measured.")] = 10,
+    warmup: Annotated[int, typer.Option(help="Steps before them.")] = 2,
+    profiled: Annotated[int, typer.Option(help="Steps after them that tell where the time goes.")] = 2,
+    precision: Annotated[str, typer.Option(help="bf16 or fp32.")] = "bf16",
+    layout: Annotated[str, typer.Option(help="`tp=2,pp=2` and any other key of `parallel`.")] = "",
+    nproc: Annotated[int, typer.Option("--nproc", min=1, help="Processes on this host.")] = 1,
+    peer: Annotated[
+        bool, typer.Option("--peer", help="Beside each step, forward and backward of plain transformers.")
+    ] = False,
+    out: Annotated[Path | None, typer.Option(help="JSON file for everything that was measured.")] = None,
+) -> None:
+    """Tokens/s, model FLOP/s against the matrix products this machine reaches, memory by rank, time by part.
+
+    Trains for some steps on rows as training stages pack them and tells medians. Useful tokens are those that are
+    no padding. Operations are those the maths needs (`models/flops.py`).
+    """
+    from megatron_redone.cli.benchmark import benchmark_training
+
+    settings = {
+        "preset": preset if preset or model else "qwen3-30m",
+        "model": model,
+        "conversations": conversations,
+        "document_length": document_length,
+        "sequence_length": sequence_length,
+        "rows": rows,
+        "steps": steps,
+        "warmup": warmup,
+        "profiled": profiled,
+        "peer": peer,
+        "parallel": {"precision": precision},
+    }
+    benchmark_training(settings, layout, nproc, out)
+
+
 tasks_app = typer.Typer(help="The task catalogue.", no_args_is_help=True)
 app.add_typer(tasks_app, name="tasks")
 

@@ -38,6 +38,8 @@ class DocumentGroup:
     """Place of each token in the packed row; padding repeats the document's last token."""
     valid_nL: Tensor | None
     """Where a token is real; None when nothing is padded."""
+    span: slice | None = None
+    """The part of the row that the documents are, one after the other and without padding; None where they are not."""
 
 
 @dataclass
@@ -103,7 +105,15 @@ def _group_documents(spans: list[tuple[int, int]], device: torch.device) -> tupl
         valid = steps_1L < length_n1
         order.append(token_index[valid])
         padded = not bool(valid.all())
-        groups.append(DocumentGroup(token_index.to(device), valid.to(device) if padded else None))
+        first, last = documents[0][0], documents[-1][0] + documents[-1][1]
+        adjacent = (
+            not padded and last - first == token_index.numel() and bool((token_index.flatten().diff() == 1).all())
+        )
+        groups.append(
+            DocumentGroup(
+                token_index.to(device), valid.to(device) if padded else None, slice(first, last) if adjacent else None
+            )
+        )
     return groups, order
 
 
@@ -229,8 +239,11 @@ class PackedAttention(MegatronModule):
     def _attend_documents(self, packed: PackedSequence, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         outputs = []
         for group in packed.groups:
-            index = group.token_index_nL
-            q, k, v = (x[index].transpose(1, 2) for x in (query, key, value))  # [n, heads, L, D]
+            index, span = group.token_index_nL, group.span
+            q, k, v = (
+                (x[index] if span is None else x[span].unflatten(0, index.shape)).transpose(1, 2)  # [n, heads, L, D]
+                for x in (query, key, value)
+            )
             if query.device.type == "cpu" and index.size(1) <= SHORT_DOCUMENT_TOKENS:
                 out = _attend_short(q, k, v, self.scale)
             else:

@@ -60,6 +60,10 @@ PRESETS: dict[str, ModelShape] = {
         family="qwen3_moe", num_layers=4, hidden_size=64, ffn_hidden_size=128, num_heads=4, num_kv_heads=2,
         head_dim=32, vocab_size=256, rope_theta=1e6, num_experts=8, experts_per_token=2, moe_ffn_hidden_size=32,
     ),
+    "qwen3-30m": ModelShape(  # for measurements on a CPU
+        family="qwen3", num_layers=12, hidden_size=384, ffn_hidden_size=1_152, num_heads=8, num_kv_heads=4, head_dim=64,
+        vocab_size=16_384, rope_theta=1e6, tie_embeddings=True, max_positions=4_096,
+    ),
     "qwen3-quickstart": ModelShape(
         family="qwen3", num_layers=4, hidden_size=256, ffn_hidden_size=576, num_heads=8, num_kv_heads=4, head_dim=32,
         vocab_size=2_048, rope_theta=1e4, tie_embeddings=True, max_positions=1_024,

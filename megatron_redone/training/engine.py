@@ -15,6 +15,7 @@ import torch.distributed as dist
 from megatron.core.distributed import DistributedDataParallel
 from megatron.core.pipeline_parallel import get_forward_backward_func
 from torch import Tensor
+from torch.profiler import record_function
 
 from megatron_redone.common.logging import get_logger
 from megatron_redone.data.batch import PackedBatch
@@ -32,6 +33,7 @@ from megatron_redone.training.optimizer_state import (
     sharded_optimizer_state,
     whole_state_of,
 )
+from megatron_redone.training.parts import FORWARD, LOSS, OPTIMIZER, SCHEDULE
 from megatron_redone.training.rows import Rows
 from megatron_redone.training.step_guard import StepGuard
 
@@ -83,7 +85,8 @@ class MegatronEngine:
             TrainingError: on every rank, where the guard ends the run.
         """
         metrics = self.accumulate_gradients(microbatches, objective)
-        grad_norm = self._grad_norm()
+        with record_function(OPTIMIZER):
+            grad_norm = self._grad_norm()
         problem = self.guard.problem(metrics["loss"], grad_norm)
         if problem is None:
             self.update(learning_rate)
@@ -139,9 +142,10 @@ class MegatronEngine:
 
     def update(self, learning_rate: float) -> None:
         """The second half of `train_step`: clips the gradients and moves the weights."""
-        for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate
-        self.optimizer.step()
+        with record_function(OPTIMIZER):
+            for group in self.optimizer.param_groups:
+                group["lr"] = learning_rate
+            self.optimizer.step()
         self._weights_in_shards = self.context.config.overlap and self.context.config.distributed_optimizer
 
     def _gather_updated_weights(self) -> None:
@@ -253,20 +257,28 @@ class MegatronEngine:
 
         def forward_step(data: Iterator[tuple[PackedBatch, LabelledTokens]], model: Any) -> tuple[Tensor, Any]:
             batch, labelled = next(data)
-            output = self.rows.forward(model, batch)
-            return output, lambda logits: loss_of(logits, labelled, batch)
+
+            def labelled_loss(logits: Tensor) -> Any:
+                with record_function(LOSS):
+                    return loss_of(logits, labelled, batch)
+
+            with record_function(FORWARD):
+                return self.rows.forward(model, batch), labelled_loss
 
         pairs = list(zip(microbatches, tokens, strict=True))
         chunks: list[Any] = [*self.ddp] or [*self.model]
-        get_forward_backward_func()(
-            forward_step_func=forward_step,
-            data_iterator=one_or_all([iter(pairs) for _ in chunks]),
-            model=one_or_all(chunks),
-            num_microbatches=len(pairs),
-            seq_length=max(batch.num_tokens for batch in microbatches),  # where lengths differ, true shapes are sent
-            micro_batch_size=1,
-            forward_only=forward_only,
-        )
+        with record_function(SCHEDULE):
+            get_forward_backward_func()(
+                forward_step_func=forward_step,
+                data_iterator=one_or_all([iter(pairs) for _ in chunks]),
+                model=one_or_all(chunks),
+                num_microbatches=len(pairs),
+                seq_length=max(
+                    batch.num_tokens for batch in microbatches
+                ),  # where lengths differ, true shapes are sent
+                micro_batch_size=1,
+                forward_only=forward_only,
+            )
 
     def _expert_loads(self) -> dict[str, float]:
         """How evenly the router of each layer chose since the last call, over all ranks.

@@ -8,11 +8,13 @@ from typing import Any
 import torch
 from megatron.core.distributed import DistributedDataParallel, DistributedDataParallelConfig, finalize_model_grads
 from megatron.core.optimizer import OptimizerConfig as MegatronOptimizerConfig, get_megatron_optimizer
+from torch.profiler import record_function
 
 from megatron_redone.common.errors import ConfigError
 from megatron_redone.models.build import ModelChunks
 from megatron_redone.parallel.context import ParallelContext
 from megatron_redone.training.config import OptimizerConfig
+from megatron_redone.training.parts import REDUCTION
 
 
 def wrap_chunks(model: ModelChunks, context: ParallelContext) -> list[DistributedDataParallel]:
@@ -30,13 +32,18 @@ def wrap_chunks(model: ModelChunks, context: ParallelContext) -> list[Distribute
         for number, chunk in enumerate(model)
     ]
     for chunk in model:
-        chunk.config.finalize_model_grads_func = finalize_model_grads
+        chunk.config.finalize_model_grads_func = _finalize_model_grads
         if parallel.overlap:
             chunk.config.no_sync_func = one_or_all([ddp.no_sync for ddp in wrapped])
             chunk.config.grad_sync_func = one_or_all([ddp.start_grad_sync for ddp in wrapped])
         if gathers_late:
             chunk.config.param_sync_func = one_or_all([ddp.start_param_sync for ddp in wrapped])
     return wrapped
+
+
+def _finalize_model_grads(*arguments: Any, **options: Any) -> None:
+    with record_function(REDUCTION):
+        finalize_model_grads(*arguments, **options)
 
 
 def build_optimizer(chunks: list[DistributedDataParallel], config: OptimizerConfig, context: ParallelContext) -> Any:
@@ -53,7 +60,7 @@ def build_optimizer(chunks: list[DistributedDataParallel], config: OptimizerConf
                 "only; set optimizer.clip_grad=0"
             ]
         )
-    return get_megatron_optimizer(
+    optimizer = get_megatron_optimizer(
         MegatronOptimizerConfig(
             optimizer="adam",
             lr=config.lr,
@@ -70,6 +77,11 @@ def build_optimizer(chunks: list[DistributedDataParallel], config: OptimizerConf
         ),
         chunks,
     )
+    for part in getattr(optimizer, "chained_optimizers", [optimizer]):
+        if part.optimizer is not None:
+            for group in part.optimizer.param_groups:
+                group["fused"] = True  # one pass over memory for Adam's nine
+    return optimizer
 
 
 def one_or_all(values: Sequence[Any]) -> Any:
