@@ -31,6 +31,7 @@ from megatron_redone.data.chat_template import ChatTemplate
 from megatron_redone.data.tokenizer import load_tokenizer
 from megatron_redone.models.config import ModelShape
 from megatron_redone.models.families import shape_to_hf
+from megatron_redone.models.presets import get_preset
 from megatron_redone.models.weights import RandomWeights
 from megatron_redone.tasks.row import Row
 
@@ -40,10 +41,7 @@ SHAPES = {
         family="qwen3", num_layers=8, hidden_size=384, ffn_hidden_size=1_152, num_heads=6, num_kv_heads=3, head_dim=64,
         vocab_size=VOCAB_SIZE, rope_theta=1e6, tie_embeddings=True, max_positions=4_096,
     ),
-    "30m": ModelShape(
-        family="qwen3", num_layers=12, hidden_size=384, ffn_hidden_size=1_152, num_heads=8, num_kv_heads=4, head_dim=64,
-        vocab_size=VOCAB_SIZE, rope_theta=1e6, tie_embeddings=True, max_positions=4_096,
-    ),
+    "30m": get_preset("qwen3-30m"),
 }  # fmt: skip
 
 END_OF_TEXT, TURN_START, TURN_END = "<|endoftext|>", "<|im_start|>", "<|im_end|>"

@@ -177,8 +177,8 @@ def benchmark_train_command(
 
     settings = {
         "preset": preset if preset or model else "qwen3-30m",
-        "model": model,
-        "conversations": conversations,
+        "model": model and str(model),
+        "conversations": conversations and str(conversations),
         "document_length": document_length,
         "sequence_length": sequence_length,
         "rows": rows,

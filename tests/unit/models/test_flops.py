@@ -14,7 +14,7 @@ from megatron_redone.models.weights import RandomWeights
 from megatron_redone.parallel.context import ParallelContext
 from megatron_redone.training.engine import MegatronEngine
 
-LENGTH = 100
+LENGTH = 60
 """Short: attention is two matrix products, which torch counts."""
 
 
