@@ -15,6 +15,8 @@ def read_config(folder: Path) -> dict[str, Any]:
     Raises:
         CheckpointError: no such folder or file, or not a JSON object.
     """
+    if not folder.is_dir():
+        raise CheckpointError(f"{folder}: no such folder; give a Hugging Face model folder")
     path = folder / "config.json"
     if not path.is_file():
         raise CheckpointError(f"{folder}: no config.json; expected a Hugging Face model folder")

@@ -5,8 +5,9 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -29,18 +30,61 @@ class TensorHeader:
     shape: tuple[int, ...]
 
 
+@dataclass(frozen=True)
+class _Stored:
+    """Where a tensor lies: in a shard under its name, or as a part of a tensor that holds all experts of a layer."""
+
+    path: Path
+    name: str
+    expert: int | None = None
+    rows: slice = field(default_factory=lambda: slice(None))
+
+
+STACKED_GATE_UP, STACKED_DOWN = ".mlp.experts.gate_up_proj", ".mlp.experts.down_proj"
+"""[experts, 2 * width, hidden] and [experts, hidden, width]: how transformers keeps experts in memory."""
+_LAYER = re.compile(r"^(model\.layers\.)(\d+)(\..*)$")
+
+
 class SafetensorsFolder(Mapping[str, Tensor]):
     """The tensors of a model folder by name, memory-mapped: one is read when it is asked for.
 
+    Experts that are stacked into one tensor are given one by one, under the names they have apart.
+
+    Args:
+        layers: give only these layers (first, one after the last), renumbered from 0.
     Raises:
         CheckpointError: no safetensors in the folder, a shard that is missing or damaged, an index that names a
             tensor which its shard lacks.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, layers: tuple[int, int] | None = None) -> None:
         self.folder = folder
         self._open: dict[Path, Any] = {}
-        self._file_of = self._locate()
+        self._places: dict[str, _Stored] = {}
+        self.stacked_experts = False
+        """Whether experts are stacked."""
+        for name, path in self._locate().items():
+            self._places.update(self._apart(name, path))
+        if layers is not None:
+            kept = {_renumbered(name, *layers): place for name, place in self._places.items()}
+            self._places = {name: place for name, place in kept.items() if name is not None}
+
+    def _apart(self, name: str, path: Path) -> dict[str, _Stored]:
+        """A tensor under its name, or one for each expert in it."""
+        if not name.endswith((STACKED_GATE_UP, STACKED_DOWN)):
+            return {name: _Stored(path, name)}
+        self.stacked_experts = True
+        shape = self._file(path).get_slice(name).get_shape()
+        prefix = name.rsplit(".", 1)[0]
+        found = {}
+        for expert in range(shape[0]):
+            if name.endswith(STACKED_DOWN):
+                found[f"{prefix}.{expert}.down_proj.weight"] = _Stored(path, name, expert)
+            else:
+                half = shape[1] // 2
+                found[f"{prefix}.{expert}.gate_proj.weight"] = _Stored(path, name, expert, slice(0, half))
+                found[f"{prefix}.{expert}.up_proj.weight"] = _Stored(path, name, expert, slice(half, 2 * half))
+        return found
 
     def _locate(self) -> dict[str, Path]:
         index = self.folder / INDEX_NAME
@@ -82,18 +126,43 @@ class SafetensorsFolder(Mapping[str, Tensor]):
 
     def header(self, name: str) -> TensorHeader:
         """Data type and shape of a tensor; its data is not read."""
-        part = self._file(self._file_of[name]).get_slice(name)
-        return TensorHeader(part.get_dtype(), tuple(part.get_shape()))
+        place = self._places[name]
+        part = self._file(place.path).get_slice(place.name)
+        shape = tuple(part.get_shape())
+        if place.expert is not None:
+            shape = (len(range(*place.rows.indices(shape[1]))), *shape[2:])
+        return TensorHeader(part.get_dtype(), shape)
 
     def __getitem__(self, name: str) -> Tensor:
-        tensor: Tensor = self._file(self._file_of[name]).get_tensor(name)
+        place = self._places[name]
+        if place.expert is None:
+            tensor: Tensor = self._file(place.path).get_tensor(place.name)
+        else:
+            tensor = self._file(place.path).get_slice(place.name)[place.expert, place.rows]
         return tensor
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._file_of)
+        return iter(self._places)
 
     def __len__(self) -> int:
-        return len(self._file_of)
+        return len(self._places)
+
+    def files(self) -> list[Path]:
+        """The shards."""
+        return sorted({place.path for place in self._places.values()})
+
+    def close(self) -> None:
+        """Unmaps the shards that were opened; they are opened again when a tensor is asked for."""
+        self._open.clear()
+
+
+def _renumbered(name: str, first: int, end: int) -> str | None:
+    """The name with its layer counted from `first`; None where the layer is outside."""
+    match = _LAYER.match(name)
+    if match is None:
+        return name
+    layer = int(match.group(2))
+    return f"{match.group(1)}{layer - first}{match.group(3)}" if first <= layer < end else None
 
 
 def write_safetensors(folder: Path, tensors: Iterable[tuple[str, Tensor]], shard_bytes: int = 5 * 2**30) -> int:

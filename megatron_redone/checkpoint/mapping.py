@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -34,6 +34,21 @@ class ParamMapping(Protocol):
     @property
     def expert(self) -> int | None:
         """Number of the expert the parameter belongs to; None outside experts."""
+        ...
+
+    @property
+    def split_dim(self) -> int | None:
+        """The dimension along which tensor-parallel ranks have their parts; None where each has the whole."""
+        ...
+
+    @property
+    def stacked(self) -> int:
+        """So many matrices stand one over the other in a part, each cut for itself."""
+        ...
+
+    @property
+    def is_exported(self) -> bool:
+        """Whether Hugging Face tensors are made of it; not of a copy that Megatron keeps for itself."""
         ...
 
     def to_megatron(self, tensors: Mapping[str, Tensor], rank: int, size: int) -> Tensor:
@@ -59,6 +74,8 @@ class Plain:
     hf_name: str
     split_dim: int | None = None
     expert: int | None = None
+    stacked: ClassVar[int] = 1
+    is_exported: ClassVar[bool] = True
 
     @property
     def hf(self) -> tuple[str, ...]:
@@ -91,6 +108,9 @@ class QKV:
     num_kv_heads: int
     head_dim: int
     expert: int | None = None
+    split_dim: ClassVar[int] = 0
+    stacked: ClassVar[int] = 1
+    is_exported: ClassVar[bool] = True
 
     @property
     def hf(self) -> tuple[str, ...]:
@@ -126,6 +146,9 @@ class GatedMLP:
     gate: str
     up: str
     expert: int | None = None
+    split_dim: ClassVar[int] = 0
+    stacked: ClassVar[int] = 2
+    is_exported: ClassVar[bool] = True
 
     @property
     def hf(self) -> tuple[str, ...]:
@@ -150,6 +173,9 @@ class PaddedVocabulary:
     hf_name: str
     vocab_size: int
     expert: int | None = None
+    split_dim: ClassVar[int] = 0
+    stacked: ClassVar[int] = 1
+    is_exported: ClassVar[bool] = True
 
     @property
     def hf(self) -> tuple[str, ...]:
@@ -172,6 +198,8 @@ class PaddedVocabulary:
 @dataclass(frozen=True)
 class TiedHead(PaddedVocabulary):
     """The copy of a tied embedding that the last pipeline stage keeps as its output layer; never exported."""
+
+    is_exported: ClassVar[bool] = False
 
     def to_hf(self, parts: Sequence[Tensor]) -> dict[str, Tensor]:
         """Nothing: the embedding itself is exported."""

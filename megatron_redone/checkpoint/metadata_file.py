@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch.distributed.checkpoint.metadata import BytesStorageMetadata
+from torch.distributed.checkpoint.metadata import BytesStorageMetadata, Metadata
 
 from megatron_redone.common.errors import CheckpointError
 
@@ -46,8 +46,8 @@ class _Unpickler(pickle.Unpickler):
         raise pickle.UnpicklingError(f"it names {module}.{name}")
 
 
-def check_metadata(folder: Path) -> None:
-    """Reads the metadata of a checkpoint folder and runs nothing that it names.
+def check_metadata(folder: Path) -> Metadata:
+    """The metadata of a checkpoint folder; nothing that the file names is run.
 
     Raises:
         CheckpointError: it names something else than the parts of a checkpoint, holds pickled objects, or is damaged.
@@ -55,7 +55,7 @@ def check_metadata(folder: Path) -> None:
     path = folder / METADATA
     try:
         with path.open("rb") as file:
-            metadata = _Unpickler(file).load()
+            metadata: Metadata = _Unpickler(file).load()
         entries = dict(metadata.state_dict_metadata)
     except Exception as error:
         raise CheckpointError(
@@ -68,3 +68,4 @@ def check_metadata(folder: Path) -> None:
             f"{path}: {len(pickled)} entries are pickled objects ({pickled[0]}, ...); this library writes tensors only "
             "and reads nothing else"
         )
+    return metadata

@@ -37,7 +37,7 @@ from megatron_redone.common.files import (
 )
 from megatron_redone.parallel.context import ParallelContext
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 MANIFEST = "checkpoint.json"
 
 ShardedState = dict[str, Any]
@@ -70,11 +70,7 @@ class CheckpointWrite:
         add_files: Callable[[Path], None] | None = None,
     ) -> None:
         self.folder, self.context = folder, context
-        self._manifest = {
-            "format_version": FORMAT_VERSION,
-            "extra": copy.deepcopy(dict(extra)),  # as the tensors, it may change while the files are written
-            "fingerprints": dict(fingerprints or {}),
-        }
+        self._manifest = manifest_of(copy.deepcopy(dict(extra)), fingerprints)  # it may change during the write
         self._add_files = add_files
         self._temporary = folder.with_name(f".{folder.name}.tmp")
         self._hashes: dict[str, str] = {}
@@ -110,24 +106,10 @@ class CheckpointWrite:
             self._hashes = {Path(bucket[0]).name: sha256_file(Path(bucket[0])) for bucket in buckets}
 
     def _rename(self, hashes: Mapping[str, str]) -> None:
-        temporary, folder = self._temporary, self.folder
-        with disk_full_reported(folder):
+        with disk_full_reported(self.folder):
             if self._add_files is not None:
-                self._add_files(temporary)
-            paths = {
-                path.relative_to(temporary).as_posix(): path for path in sorted(temporary.rglob("*")) if path.is_file()
-            }
-            files = {name: hashes.get(name) or _sync_and_hash(path) for name, path in paths.items()}
-            atomic_write_json(temporary / MANIFEST, self._manifest | {"files": files})
-            for inner in [temporary, *(path for path in temporary.rglob("*") if path.is_dir())]:
-                fsync_directory(inner)
-            before = folder.with_name(f".{folder.name}.old")
-            shutil.rmtree(before, ignore_errors=True)
-            if folder.exists():
-                folder.rename(before)
-            temporary.rename(folder)
-            fsync_directory(folder.parent)
-            shutil.rmtree(before, ignore_errors=True)
+                self._add_files(self._temporary)
+            publish_folder(self._temporary, self.folder, self._manifest, hashes)
 
     @contextlib.contextmanager
     def _unless_failed(self) -> Iterator[None]:
@@ -142,6 +124,31 @@ class CheckpointWrite:
                 failures = error.failures
                 raise self.context.on_main(lambda: _reported(failures, self.folder)) from error
             raise
+
+
+def manifest_of(extra: dict[str, Any], fingerprints: Mapping[str, str] | None) -> dict[str, Any]:
+    """The manifest of a checkpoint without its files."""
+    return {"format_version": FORMAT_VERSION, "extra": extra, "fingerprints": dict(fingerprints or {})}
+
+
+def publish_folder(temporary: Path, folder: Path, manifest: Mapping[str, Any], hashes: Mapping[str, str]) -> None:
+    """Gives a complete folder its manifest and its name, in place of what stood under it.
+
+    Args:
+        hashes: checksums, by name, of the files whose data are known to be on disk; the others are synced and read.
+    """
+    paths = {path.relative_to(temporary).as_posix(): path for path in sorted(temporary.rglob("*")) if path.is_file()}
+    files = {name: hashes.get(name) or _sync_and_hash(path) for name, path in paths.items()}
+    atomic_write_json(temporary / MANIFEST, {**manifest, "files": files})
+    for inner in [temporary, *(path for path in temporary.rglob("*") if path.is_dir())]:
+        fsync_directory(inner)
+    before = folder.with_name(f".{folder.name}.old")
+    shutil.rmtree(before, ignore_errors=True)
+    if folder.exists():
+        folder.rename(before)
+    temporary.rename(folder)
+    fsync_directory(folder.parent)
+    shutil.rmtree(before, ignore_errors=True)
 
 
 def write_checkpoint(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -215,25 +215,51 @@ convert_app = typer.Typer(help="Checkpoints between Hugging Face and Megatron.",
 app.add_typer(convert_app, name="convert")
 
 
+ConvertDtype = Annotated[str, typer.Option(help="Data type of all weights: keep (each its own), bf16 or fp32.")]
+Processes = Annotated[int | None, typer.Option(min=1, help="Processes; by default one a core.")]
+
+
 @convert_app.command("to-megatron")
 def to_megatron_command(
-    hf: Annotated[Path, typer.Option(help="Hugging Face model folder.")],
+    hf: Annotated[str, typer.Option(help="Hugging Face model folder, or `org/name` on the hub.")],
     out: Annotated[Path, typer.Option(help="New folder for the Megatron checkpoint.")],
     tp: Annotated[int, typer.Option(min=1, help="Tensor-parallel size the files are cut for.")] = 1,
-    pp: Annotated[int, typer.Option(min=1, help="Pipeline-parallel size the files are cut for.")] = 1,
+    pp: Annotated[int, typer.Option(min=1, help="Pipeline-parallel size.")] = 1,
+    vpp: Annotated[int, typer.Option(min=1, help="Chunks of a pipeline stage.")] = 1,
+    ep: Annotated[int, typer.Option(min=1, help="Expert-parallel size.")] = 1,
+    etp: Annotated[int | None, typer.Option(min=1, help="Tensor-parallel size of an expert; default tp / ep.")] = None,
+    dtype: ConvertDtype = "keep",
+    layers: Annotated[
+        str | None, typer.Option(help="Keep only these layers, `0:4`: a smaller model for trials.")
+    ] = None,
+    processes: Processes = None,
 ) -> None:
-    """Write a Hugging Face model as a Megatron torch_dist checkpoint, which any layout can load."""
+    """Write a Hugging Face model as a Megatron torch_dist checkpoint, which any layout can load.
+
+    The sizes say how the files are cut, so that the named layout reads its own parts only. A killed conversion goes on
+    where it was when it is started again. Memory is that of the largest tensor, whatever the model.
+    """
     from megatron_redone.cli.convert import to_megatron
 
-    to_megatron(hf, out, tp, pp)
+    to_megatron(hf, out, {"tp": tp, "pp": pp, "vpp": vpp, "ep": ep, "etp": etp}, _dtype(dtype), layers, processes)
 
 
 @convert_app.command("to-hf")
 def to_hf_command(
     megatron: Annotated[Path, typer.Option(help="Megatron checkpoint folder, as to-megatron writes it.")],
     out: Annotated[Path, typer.Option(help="New Hugging Face model folder.")],
+    shard_size: Annotated[str, typer.Option(help="Largest shard: 5GB, 500MB, 2GiB.")] = "5GB",
+    dtype: ConvertDtype = "keep",
+    processes: Processes = None,
 ) -> None:
     """Write a Megatron checkpoint as a Hugging Face model."""
     from megatron_redone.cli.convert import to_hf
 
-    to_hf(megatron, out)
+    to_hf(megatron, out, shard_size, _dtype(dtype), processes)
+
+
+def _dtype(name: str) -> Literal["keep", "bf16", "fp32"]:
+    known: dict[str, Literal["keep", "bf16", "fp32"]] = {"keep": "keep", "bf16": "bf16", "fp32": "fp32"}
+    if name not in known:
+        raise typer.BadParameter(f"{name!r} is none of {', '.join(known)}", param_hint="--dtype")
+    return known[name]

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import shutil
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from megatron_redone.checkpoint.hf_config import read_config
 from megatron_redone.checkpoint.hf_folder import SafetensorsFolder
-from megatron_redone.common.errors import CheckpointError
+from megatron_redone.common.errors import CheckpointError, InputError
 from megatron_redone.models.config import ModelShape
-from megatron_redone.models.families import read_shape
+from megatron_redone.models.families import shape_from_hf
 from megatron_redone.models.weights import check_names, hf_shapes
 
 DTYPES = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
@@ -45,6 +48,8 @@ class HuggingFaceModel:
     """A folder whose tensors are those of its config.json, in data types that we can carry."""
 
     folder: Path
+    config: Mapping[str, Any]
+    """config.json, with the number of layers that are converted."""
     shape: ModelShape
     tensors: SafetensorsFolder
     dtype: str
@@ -57,9 +62,19 @@ class HuggingFaceModel:
     """Whether the file repeats a tied embedding as its output layer."""
 
     @property
-    def precision(self) -> Literal["fp32", "bf16"]:
-        """What Megatron keeps the weights in, without loss: fp32 unless every tensor is bf16."""
-        return "bf16" if self.dtype == "BF16" and not self.other_dtypes else "fp32"
+    def stacked_experts(self) -> bool:
+        """Whether the experts of a layer lie in one tensor."""
+        return self.tensors.stacked_experts
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of config.json and of names, types, shapes and file sizes; the data are not read."""
+        digest = hashlib.sha256(json.dumps(self.config, sort_keys=True).encode())
+        for name in sorted(self.tensors):
+            digest.update(f"{name} {self.tensors.header(name)}\n".encode())
+        for path in self.tensors.files():
+            digest.update(f"{path.name} {path.stat().st_size}\n".encode())
+        return digest.hexdigest()
 
     @property
     def has_tokenizer(self) -> bool:
@@ -67,22 +82,27 @@ class HuggingFaceModel:
         return any((self.folder / name).is_file() for name in TOKENIZERS)
 
 
-def open_model(folder: Path) -> HuggingFaceModel:
+def open_model(folder: Path, layers: tuple[int, int] | None = None) -> HuggingFaceModel:
     """Reads config.json and the headers of the shards.
 
+    Args:
+        layers: take only these layers (first, one after the last), renumbered from 0.
     Raises:
+        InputError: layers that the model does not have.
         CheckpointError: not a model folder, an architecture that we have no table for, a damaged shard, tensors
             that are missing, unknown, of a wrong shape or of a data type that we cannot carry.
     """
-    if not folder.is_dir():
-        raise CheckpointError(f"{folder}: no such folder; give a Hugging Face model folder")
-    shape = read_shape(folder)
-    tensors = SafetensorsFolder(folder)
+    config = read_config(folder)
+    if layers is not None:
+        config = _with_layers(config, *layers)
+    shape = shape_from_hf(config, str(folder))
+    tensors = SafetensorsFolder(folder, layers)
     check_names(shape, tensors, str(folder))
     dtypes = _checked_dtypes(tensors, hf_shapes(shape), str(folder))
     dtype = Counter(dtypes.values()).most_common(1)[0][0]
     return HuggingFaceModel(
         folder=folder,
+        config=config,
         shape=shape,
         tensors=tensors,
         dtype=dtype,
@@ -90,6 +110,13 @@ def open_model(folder: Path) -> HuggingFaceModel:
         buffers=tuple(sorted(name for name in tensors if name.endswith("rotary_emb.inv_freq"))),
         has_tied_head=shape.tie_embeddings and HEAD in tensors,
     )
+
+
+def _with_layers(config: Mapping[str, Any], first: int, end: int) -> dict[str, Any]:
+    total = config.get("num_hidden_layers")
+    if not isinstance(total, int) or not 0 <= first < end <= total:
+        raise InputError(f"--layers {first}:{end}: the model has layers 0:{total}; give a range inside")
+    return {**config, "num_hidden_layers": end - first}
 
 
 def _checked_dtypes(tensors: SafetensorsFolder, shapes: Mapping[str, tuple[int, ...]], source: str) -> dict[str, str]:

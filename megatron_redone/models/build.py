@@ -136,6 +136,9 @@ def _layer_spec(config: TransformerConfig) -> ModuleSpec:
         attention.q_layernorm = attention.k_layernorm = RMSNorm
     if config.num_moe_experts:
         layer.mlp.submodules.router = Router
+        # Transformer Engine fuses this norm into a dense layer's first matrix, not into a mixture's. Under the same
+        # keys a checkpoint of either spec loads into the other.
+        del layer.sharded_state_dict_keys_map["pre_mlp_layernorm."]
     return spec
 
 

@@ -152,11 +152,16 @@ def local_name(row: ParamMapping, shape: ModelShape, context: ParallelContext) -
 
 def owner_chunk(row: ParamMapping, shape: ModelShape, context: ParallelContext) -> tuple[int, int]:
     """The pipeline stage that holds a parameter, and the chunk of that stage: chunks are dealt to stages in turn."""
+    return stage_and_chunk(row, shape, context.pp.size, context.config.vpp)
+
+
+def stage_and_chunk(row: ParamMapping, shape: ModelShape, pp: int, vpp: int) -> tuple[int, int]:
+    """`owner_chunk` of a layout by its sizes."""
     match = re.match(r"decoder\.layers\.(\d+)\.", row.megatron)
     if match:
-        chunk, stage = divmod(int(match.group(1)) // _layers_per_chunk(shape, context), context.pp.size)
+        chunk, stage = divmod(int(match.group(1)) // (shape.num_layers // (pp * vpp)), pp)
         return stage, chunk
-    return (0, 0) if row.megatron.startswith("embedding.") else (context.pp.size - 1, context.config.vpp - 1)
+    return (0, 0) if row.megatron.startswith("embedding.") else (pp - 1, vpp - 1)
 
 
 def _layers_per_chunk(shape: ModelShape, context: ParallelContext) -> int:

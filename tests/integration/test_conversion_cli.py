@@ -1,4 +1,4 @@
-"""The converter as a user calls it: real ranks for split layouts, exit code 2 with the reason for bad input."""
+"""The converter as a user calls it: exit code 2 with the reason for bad input."""
 
 from __future__ import annotations
 
@@ -16,9 +16,7 @@ from safetensors.torch import load_file
 from megatron_redone.checkpoint.distributed import verify_checkpoint
 from megatron_redone.cli.main import main
 from megatron_redone.common.logging import CONSOLE
-from megatron_redone.conversion.to_hf import to_hf
 from megatron_redone.models.presets import get_preset
-from megatron_redone.parallel.context import ParallelContext
 from tools.make_tiny_checkpoint import main as make_tiny, write_tiny_checkpoint
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -51,7 +49,6 @@ def assert_same_model(one: Path, other: Path) -> None:
     assert (one / "config.json").read_bytes() == (other / "config.json").read_bytes()
 
 
-@pytest.mark.distributed
 def test_experts_cut_over_two_ranks_return_through_the_module(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -59,9 +56,9 @@ def test_experts_cut_over_two_ranks_return_through_the_module(
     assert make_tiny(["--family", "qwen3_moe", "--dtype", "bfloat16", "--out", str(hub)]) == 0
     assert convert("to-megatron", hf=hub, out=megatron, tp=2) == 0
     said = reason(capfd)
-    assert "no tokenizer there" in said and "qwen3_moe, 135 tensors" in said and "tp=2 pp=1" in said
+    assert "no tokenizer there" in said and "qwen3_moe, 135 tensors" in said and "tp=2 pp=1 vpp=1 ep=1 etp=2" in said
     record = verify_checkpoint(megatron)
-    assert (record["layout"], record["precision"]) == ({"tp": 2, "pp": 1}, "bf16")
+    assert (record["layout"], record["dtype"]) == ({"tp": 2, "pp": 1, "vpp": 1, "ep": 1, "etp": 2}, "BF16")
     command = ["-m", "checkpoints_conversion", "to-hf", "--megatron", str(megatron), "--out", str(back)]
     result = subprocess.run([sys.executable, *command], cwd=ROOT, capture_output=True, text=True, check=False)
     assert (result.returncode, result.stdout) == (0, "")
@@ -69,14 +66,13 @@ def test_experts_cut_over_two_ranks_return_through_the_module(
     assert_same_model(hub, back)
 
 
-@pytest.mark.distributed
-def test_a_tied_model_in_two_pipeline_stages_returns(tmp_path: Path, parallel_context: ParallelContext) -> None:
+def test_a_tied_model_in_two_pipeline_stages_returns(tmp_path: Path) -> None:
     hub, megatron, back = tmp_path / "hub", tmp_path / "megatron", tmp_path / "back"
     write_tiny_checkpoint(get_preset("qwen2.5-tiny").model_copy(update={"vocab_size": 251}), hub)
     (hub / "tokenizer.json").write_text("{}")
     assert convert("to-megatron", hf=hub, out=megatron, pp=2) == 0
-    assert {path.name for path in megatron.glob("*.distcp")} == {"__0_0.distcp", "__1_0.distcp"}
-    to_hf(megatron, back, parallel_context)
+    assert {path.name for path in megatron.glob("*.distcp")} == {"__0_0.distcp", "__1_1.distcp"}
+    assert convert("to-hf", megatron=megatron, out=back) == 0
     assert_same_model(hub, back)
     assert (back / "tokenizer.json").read_text() == "{}"
 

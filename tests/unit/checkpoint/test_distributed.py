@@ -114,7 +114,7 @@ def test_a_missing_file_is_found(checkpoint: Path) -> None:
         (None, "no checkpoint.json"),
         ("{", "not JSON"),
         ("[]", "expected a JSON object"),
-        ('{"format_version": 99}', "format version 99, this library reads 2"),
+        ('{"format_version": 99}', "format version 99, this library reads 3"),
     ],
 )
 def test_a_folder_without_a_good_manifest_is_refused(tmp_path: Path, manifest: str | None, said: str) -> None:

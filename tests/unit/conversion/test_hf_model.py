@@ -14,7 +14,8 @@ from torch import Tensor
 from megatron_redone.common.errors import CheckpointError, ConfigError, InputError
 from megatron_redone.conversion.hf_model import open_model
 from megatron_redone.conversion.output import check_output
-from megatron_redone.conversion.to_megatron import check_to_megatron
+from megatron_redone.conversion.to_megatron import ToMegatron
+from megatron_redone.parallel.config import ParallelConfig
 from tests.unit.conversion.conftest import small
 
 HubFolder = Callable[..., Path]
@@ -24,7 +25,7 @@ QUERY = "model.layers.0.self_attn.q_proj.weight"
 def test_a_good_folder_is_described(hub_folder: HubFolder) -> None:
     model = open_model(hub_folder(small("qwen2.5-tiny"), "bfloat16"))
     assert model.shape == small("qwen2.5-tiny")
-    assert (model.dtype, model.other_dtypes, model.precision) == ("BF16", {}, "bf16")
+    assert (model.dtype, model.other_dtypes) == ("BF16", {})
     assert model.has_tokenizer and not model.has_tied_head and model.buffers == ()
 
 
@@ -99,13 +100,7 @@ def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:
 def test_a_layout_must_divide(hub_folder: HubFolder, preset: str, tp: int, pp: int, said: str) -> None:
     folder = hub_folder(small(preset))
     with pytest.raises(ConfigError, match=said):
-        check_to_megatron(folder, folder.parent / "out", tp, pp)
-
-
-def test_experts_are_cut_like_the_rest(hub_folder: HubFolder) -> None:
-    folder = hub_folder(small("qwen3-moe-tiny"))
-    layout = check_to_megatron(folder, folder.parent / "out", 2, 1)
-    assert (layout.tp, layout.etp, layout.ep, layout.pp) == (2, 2, 1, 1)
+        ToMegatron(folder, folder.parent / "out", ParallelConfig(tp=tp, pp=pp, etp=tp if preset == "qwen3-moe-tiny" else 1)).check()
 
 
 def test_output_is_a_new_or_empty_folder(tmp_path: Path) -> None:

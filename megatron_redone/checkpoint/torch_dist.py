@@ -1,0 +1,202 @@
+"""The files of a torch_dist checkpoint, written and read tensor by tensor, without a model or a process group.
+
+A checkpoint is a set of global tensors by key. Each lies in parts: a part is one `torch.save` record at some place of
+some file, and `.metadata` says which part of which tensor lies where. Megatron-core reads what is written here, and
+what it writes is read here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import pickle
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.distributed.checkpoint.filesystem import _StorageInfo
+from torch.distributed.checkpoint.metadata import (
+    ChunkStorageMetadata,
+    Metadata,
+    MetadataIndex,
+    TensorProperties,
+    TensorStorageMetadata,
+)
+
+from megatron_redone.checkpoint.metadata_file import METADATA, check_metadata
+from megatron_redone.common.errors import CheckpointError
+from megatron_redone.common.files import atomic_write_bytes, atomic_write_json
+
+Sizes = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part of a global tensor, and where it lies."""
+
+    key: str
+    global_shape: Sizes
+    offset: Sizes
+    shape: Sizes
+    dtype: str
+    """As torch calls it, without its prefix: bfloat16."""
+    file: str
+    position: int
+    length: int
+    """Bytes of the record."""
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> Part:
+        """What `dataclasses.asdict` and JSON made of one."""
+        fields: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in value.items()}
+        return cls(**fields)
+
+
+class PartFile:
+    """One file of parts, written in order and hashed on the way."""
+
+    def __init__(self, path: Path) -> None:
+        self.name = path.name
+        self.parts: list[Part] = []
+        self._file = path.open("wb")
+        self._digest = hashlib.sha256()
+        self._position = 0
+
+    def write(self, data: Any) -> int:
+        """What `torch.save` calls."""
+        self._digest.update(data)
+        written = self._file.write(data)
+        self._position += written
+        return written
+
+    def flush(self) -> None:
+        """What `torch.save` calls at its end; `close` brings the file to disk."""
+
+    def add(self, key: str, global_shape: Sizes, offset: Sizes, tensor: Tensor) -> None:
+        """Appends a part; `tensor` has as many dimensions as the global tensor."""
+        start = self._position
+        torch.save(_with_storage_of_its_own(tensor), self)  # type: ignore[arg-type]
+        dtype = str(tensor.dtype).removeprefix("torch.")
+        length = self._position - start
+        self.parts.append(Part(key, global_shape, offset, tuple(tensor.shape), dtype, self.name, start, length))
+
+    def close(self) -> str:
+        """Brings the file to disk; its SHA-256."""
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self._file.close()
+        return self._digest.hexdigest()
+
+
+def _with_storage_of_its_own(tensor: Tensor) -> Tensor:
+    """`torch.save` writes the whole storage, of which a slice or a mapped file is a part."""
+    tensor = tensor.detach().contiguous()
+    return tensor.clone() if tensor.untyped_storage().nbytes() != tensor.nbytes else tensor
+
+
+def write_metadata(folder: Path, parts: Iterable[Part]) -> None:
+    """Writes what makes the files of a folder a checkpoint that Megatron-core reads."""
+    tensors: dict[str, TensorStorageMetadata] = {}
+    places = {}
+    for part in parts:
+        if part.key not in tensors:
+            properties = TensorProperties(dtype=getattr(torch, part.dtype))
+            tensors[part.key] = TensorStorageMetadata(properties, torch.Size(part.global_shape), [])
+        offset = torch.Size(part.offset)
+        tensors[part.key].chunks.append(ChunkStorageMetadata(offset, torch.Size(part.shape)))
+        places[MetadataIndex(part.key, offset)] = _StorageInfo(part.file, part.position, part.length)
+    metadata = Metadata(state_dict_metadata=dict(tensors), storage_data=places)
+    atomic_write_bytes(folder / METADATA, pickle.dumps(metadata))
+    common = io.BytesIO()
+    torch.save({}, common)
+    atomic_write_bytes(folder / "common.pt", common.getvalue())
+    backend = {"sharded_backend": "torch_dist", "sharded_backend_version": 1}
+    atomic_write_json(folder / "metadata.json", {**backend, "common_backend": "torch", "common_backend_version": 1})
+
+
+class TorchDistFolder:
+    """The global tensors of a checkpoint folder by key; a part is read when it is asked for.
+
+    Raises:
+        CheckpointError: metadata that name more than parts of tensors, or contradict themselves.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        metadata = check_metadata(folder)
+        self.parts: dict[str, list[Part]] = {}
+        for key, tensor in metadata.state_dict_metadata.items():
+            assert isinstance(tensor, TensorStorageMetadata)  # checked with the metadata
+            dtype = str(tensor.properties.dtype).removeprefix("torch.")
+            self.parts[key] = []
+            for chunk in tensor.chunks:
+                place = metadata.storage_data.get(MetadataIndex(key, chunk.offsets))
+                if place is None or Path(place.relative_path).name != place.relative_path:
+                    raise CheckpointError(f"{folder}: {key} at {tuple(chunk.offsets)} lies nowhere; write it anew")
+                self.parts[key].append(
+                    Part(
+                        key,
+                        tuple(tensor.size),
+                        tuple(chunk.offsets),
+                        tuple(chunk.sizes),
+                        dtype,
+                        place.relative_path,
+                        place.offset,
+                        place.length,
+                    )
+                )
+        self._by_index: dict[tuple[str, int], dict[Sizes, list[Part]]] = {}
+
+    def parts_at(self, key: str, index: Sizes) -> list[Part]:
+        """The parts of a tensor whose first offsets are `index` (each of size 1 there)."""
+        if (key, len(index)) not in self._by_index:
+            found: dict[Sizes, list[Part]] = {}
+            for part in self.parts.get(key, []):
+                found.setdefault(part.offset[: len(index)], []).append(part)
+            self._by_index[key, len(index)] = found
+        return self._by_index[key, len(index)].get(index, [])
+
+    def read(self, key: str, index: Sizes) -> Tensor:
+        """The slice [index] of a global tensor, joined from its parts.
+
+        Raises:
+            CheckpointError: parts are missing, overlap, or do not hold what the metadata say.
+        """
+        parts = self.parts_at(key, index)
+        if not parts:
+            raise CheckpointError(f"{self.folder}: no {key}{list(index)} in it; it is a checkpoint of another model")
+        size = parts[0].global_shape[len(index) :]
+        if sum(_count(part.shape) for part in parts) != _count(size):
+            raise CheckpointError(f"{self.folder}: the parts of {key}{list(index)} are not the whole; write it anew")
+        if len(parts) == 1:
+            return self._record(parts[0]).view(size)
+        whole = torch.empty(size, dtype=getattr(torch, parts[0].dtype))
+        for part in parts:
+            offset, shape = part.offset[len(index) :], part.shape[len(index) :]
+            place = tuple(slice(start, start + length) for start, length in zip(offset, shape, strict=True))
+            whole[place] = self._record(part).view(shape)
+        return whole
+
+    def _record(self, part: Part) -> Tensor:
+        path = self.folder / part.file
+        try:
+            with path.open("rb") as file:
+                file.seek(part.position)
+                record = file.read(part.length)
+            tensor = torch.load(io.BytesIO(record), map_location="cpu", weights_only=True)
+        except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+            raise CheckpointError(f"{path}: {part.key} cannot be read ({error}); copy the checkpoint again") from error
+        if not isinstance(tensor, Tensor) or tuple(tensor.shape) != part.shape:
+            raise CheckpointError(f"{path}: holds something else than the metadata say of {part.key}; write it anew")
+        return tensor
+
+
+def _count(shape: Sequence[int]) -> int:
+    count = 1
+    for size in shape:
+        count *= size
+    return count
