@@ -151,6 +151,21 @@ class TorchDistFolder:
                 )
         self._by_index: dict[tuple[str, int], dict[Sizes, list[Part]]] = {}
 
+    def problems(self, key: str) -> list[str]:
+        """What is wrong with the parts of a tensor: they overlap, or leave something out."""
+        parts = self.parts[key]
+        whole = parts[0].global_shape
+        columns_are_cut = any(part.shape[-1] != whole[-1] for part in parts)
+        covered = torch.zeros(whole if columns_are_cut or len(whole) == 1 else whole[:-1], dtype=torch.int16)
+        for part in parts:
+            place = tuple(slice(start, start + size) for start, size in zip(part.offset, part.shape, strict=True))
+            covered[place[: covered.dim()]] += 1
+        found = []
+        for what, places in (("in no part", covered < 1), ("in several parts", covered > 1)):
+            if bool(places.any()):
+                found.append(f"{key}: {int(places.sum())} of {covered.numel()} places are {what}")
+        return found
+
     def parts_at(self, key: str, index: Sizes) -> list[Part]:
         """The parts of a tensor whose first offsets are `index` (each of size 1 there)."""
         if (key, len(index)) not in self._by_index:

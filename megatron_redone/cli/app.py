@@ -258,6 +258,31 @@ def to_hf_command(
     to_hf(megatron, out, shard_size, _dtype(dtype), processes)
 
 
+@convert_app.command("verify")
+def verify_conversion_command(
+    hf: Annotated[str, typer.Option(help="The Hugging Face model folder, or `org/name` on the hub.")],
+    megatron: Annotated[Path, typer.Option(help="The checkpoint folder made of it.")],
+    out: Annotated[Path | None, typer.Option(help="JSON file for the certificate.")] = None,
+    no_logits: Annotated[bool, typer.Option("--no-logits", help="Compare bytes only, in little memory.")] = False,
+    processes: Processes = None,
+) -> None:
+    """Certify a conversion: every tensor accounted for, every byte the same, the same logits.
+
+    The certificate lists every tensor with its hash and where it went. The exit code is 1 when something differs.
+    """
+    from megatron_redone.cli.convert import verify
+
+    verify(hf, megatron, out, not no_logits, processes)
+
+
+@convert_app.command("inspect")
+def inspect_command(folder: Annotated[Path, typer.Argument(help="A model or checkpoint folder.")]) -> None:
+    """Say what a folder of weights is: kind, family, size, layout, step, fingerprint."""
+    from megatron_redone.cli.convert import inspect
+
+    inspect(folder)
+
+
 def _dtype(name: str) -> Literal["keep", "bf16", "fp32"]:
     known: dict[str, Literal["keep", "bf16", "fp32"]] = {"keep": "keep", "bf16": "bf16", "fp32": "fp32"}
     if name not in known:

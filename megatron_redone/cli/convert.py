@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import typer
+from rich.table import Table
 
 from megatron_redone.common.errors import InputError
+from megatron_redone.common.files import atomic_write_json
 from megatron_redone.common.logging import CONSOLE
 from megatron_redone.launch.environment import default_threads
 from megatron_redone.models.families import read_shape
@@ -14,6 +18,7 @@ from megatron_redone.parallel.config import ParallelConfig
 
 if TYPE_CHECKING:
     from megatron_redone.conversion.to_megatron import Dtype
+    from megatron_redone.conversion.verify import Verification
 
 UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
 
@@ -49,6 +54,49 @@ def to_hf(megatron: Path, out: Path, shard_size: str, dtype: Dtype, processes: i
     job = ToHF(megatron.resolve(), out.resolve(), _bytes(shard_size), dtype)
     shape = job.run(processes or default_threads(1))
     _say(f"{job.out}: {shape.family}, {shape.num_parameters():,} parameters")
+
+
+def verify(hf: str, megatron: Path, out: Path | None, logits: bool, processes: int | None) -> None:
+    """Compares both sides, prints what was found and writes the certificate; exit code 1 where they differ."""
+    from megatron_redone.conversion.download import model_folder
+    from megatron_redone.conversion.verify import Verification, summary
+    from megatron_redone.recipes.workspace import machine, versions
+
+    job = Verification(model_folder(hf).resolve(), megatron.resolve())
+    certificate = job.certificate(processes or default_threads(1))
+    if logits:
+        certificate["logits"] = _compare_logits(job)
+        certificate["passed"] = certificate["passed"] and certificate["logits"]["passed"]
+    text = summary(certificate)
+    if logits:
+        found = certificate["logits"]
+        text += (
+            f"; logits {'agree' if found['passed'] else 'DIFFER'}: by {found['max_abs_difference']:.1e} at most, "
+            f"cosine {found['min_cosine']:.7f}, best token equal in {found['top1_agreement']:.1%} of {found['tokens']}"
+        )
+    _say(text)
+    if out is not None:
+        atomic_write_json(out, certificate | {"machine": machine(), "versions": versions()})
+        _say(f"written: {out}")
+    if not certificate["passed"]:
+        raise typer.Exit(1)
+
+
+def _compare_logits(job: Verification) -> dict[str, Any]:
+    from megatron_redone.conversion.logits import compare_logits
+    from megatron_redone.parallel.context import build_context
+
+    return compare_logits(job.hf, job.megatron, build_context(ParallelConfig()), job.layers)
+
+
+def inspect(folder: Path) -> None:
+    """Prints what the folder is."""
+    from megatron_redone.conversion.inspect import inspect_folder
+
+    table = Table(show_header=False)
+    for name, value in inspect_folder(folder.resolve()).items():
+        table.add_row(name, f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value))
+    CONSOLE.print(table)
 
 
 def _range(text: str) -> tuple[int, int]:

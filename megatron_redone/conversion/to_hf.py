@@ -114,7 +114,7 @@ class ToHF:
                 groups[names[0]] = names
         if record["has_tied_head"]:
             groups[EMBEDDING].append(HEAD)
-        return [*groups.values(), *([name] for name in self._buffers)]
+        return [*groups.values(), *([name] for name in self.buffers)]
 
     @cached_property
     def headers(self) -> dict[str, TensorHeader]:
@@ -127,12 +127,13 @@ class ToHF:
             if record["stacked_experts"] and ".mlp.experts." in name:
                 height = shape[0] if "down_proj" in name else 2 * shape[0]
                 found[stacked_name(name)] = TensorHeader(dtype, (self.shape.num_experts, height, *shape[1:]))
-        for name, tensor in self._buffers.items():
+        for name, tensor in self.buffers.items():
             found[name] = TensorHeader(_NAMES[tensor.dtype], tuple(tensor.shape))
         return {HEAD: found[EMBEDDING], **found}
 
     @cached_property
-    def _buffers(self) -> dict[str, Tensor]:
+    def buffers(self) -> dict[str, Tensor]:
+        """Old rotary tables, which stand in a file of their own."""
         path = self.megatron / COMPANION_FOLDER / BUFFERS_FILE
         return load_file(path) if path.is_file() else {}
 
@@ -140,8 +141,8 @@ class ToHF:
         """The tensors of one group, read and joined."""
         made: dict[str, Tensor] = {}
         for name in group:
-            if name in self._buffers:
-                tensor = self._buffers[name]
+            if name in self.buffers:
+                tensor = self.buffers[name]
             elif name.endswith((STACKED_GATE_UP, STACKED_DOWN)):
                 tensor = self._stacked(name, source)
             else:

@@ -129,6 +129,7 @@ class ToMegatron:
             "layout": {name: getattr(self.layout, name) for name in ("tp", "pp", "vpp", "ep", "etp")},
             "dtype": target or source.dtype,
             "other_dtypes": {} if target else dict(source.other_dtypes),
+            "layers": self.layers,
             "has_tied_head": source.has_tied_head,
             "stacked_experts": source.stacked_experts,
         }

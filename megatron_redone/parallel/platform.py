@@ -15,6 +15,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from torch.utils._device import _device_constructors
 
 _INSTALLED = False
 
@@ -61,6 +62,9 @@ def install_cpu_platform() -> None:
     if _INSTALLED or on_cuda():
         return
     _INSTALLED = True
+    # `with torch.device(...)` asks, once in a process, which functions make tensors; the wrappers it would not know,
+    # and transformers would load models with parts on the wrong device.
+    _device_constructors()
     _substitute_device_and_streams()
     _substitute_random_states()
     _substitute_tensor_types()

@@ -100,7 +100,9 @@ def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:
 def test_a_layout_must_divide(hub_folder: HubFolder, preset: str, tp: int, pp: int, said: str) -> None:
     folder = hub_folder(small(preset))
     with pytest.raises(ConfigError, match=said):
-        ToMegatron(folder, folder.parent / "out", ParallelConfig(tp=tp, pp=pp, etp=tp if preset == "qwen3-moe-tiny" else 1)).check()
+        ToMegatron(
+            folder, folder.parent / "out", ParallelConfig(tp=tp, pp=pp, etp=tp if preset == "qwen3-moe-tiny" else 1)
+        ).check()
 
 
 def test_output_is_a_new_or_empty_folder(tmp_path: Path) -> None:

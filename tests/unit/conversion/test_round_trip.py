@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,14 +12,17 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+from transformers import AutoModelForCausalLM
 
 from megatron_redone.checkpoint.distributed import verify_checkpoint
 from megatron_redone.checkpoint.hf_folder import SafetensorsFolder, write_safetensors
 from megatron_redone.checkpoint.write import write_checkpoint
 from megatron_redone.common.errors import CheckpointError, DiskFullError, InputError
-from megatron_redone.conversion import to_hf as to_hf_module
+from megatron_redone.conversion import to_hf as to_hf_module, to_megatron as to_megatron_module
+from megatron_redone.conversion.hf_model import HEAD
 from megatron_redone.conversion.to_hf import ToHF
-from megatron_redone.conversion.to_megatron import ToMegatron
+from megatron_redone.conversion.to_megatron import Dtype, ToMegatron
+from megatron_redone.conversion.units import Record, Unit
 from megatron_redone.models.config import ModelShape
 from megatron_redone.parallel.context import ParallelContext
 from tests.unit.conversion.conftest import COMPANION_TEXTS, small
@@ -162,3 +167,98 @@ def test_nothing_is_overwritten(hub_folder: HubFolder) -> None:
         with pytest.raises(InputError, match="exists and is not empty"):
             job.run()
     verify_checkpoint(empty)
+
+
+def stack_experts(hub: Path) -> None:
+    """Lays the experts of each layer into one tensor, as transformers keeps them in memory."""
+    tensors = load_file(hub / "model.safetensors")
+    for layer in range(2):
+        prefix = f"model.layers.{layer}.mlp.experts"
+        apart = {kind: [tensors.pop(f"{prefix}.{e}.{kind}.weight") for e in range(8)] for kind in PROJECTIONS}
+        gate_up = [torch.cat(pair) for pair in zip(apart["gate_proj"], apart["up_proj"], strict=True)]
+        tensors[f"{prefix}.gate_up_proj"] = torch.stack(gate_up)
+        tensors[f"{prefix}.down_proj"] = torch.stack(apart["down_proj"])
+    save_file(tensors, hub / "model.safetensors")
+
+
+PROJECTIONS = ("gate_proj", "up_proj", "down_proj")
+
+
+def test_stacked_experts_are_the_same_model_and_return_stacked(hub_folder: HubFolder) -> None:
+    hub = hub_folder(small("qwen3-moe-tiny"), "bfloat16")
+    before = {name: tensor.clone() for name, tensor in SafetensorsFolder(hub).items()}
+    stack_experts(hub)
+    stacked = SafetensorsFolder(hub)
+    assert stacked.stacked_experts and set(stacked) == set(before)
+    for name, tensor in before.items():
+        assert torch.equal(stacked[name], tensor) and stacked.header(name).shape == tuple(tensor.shape), name
+    back = returns(hub)
+    assert load_file(back / "model.safetensors").keys() == load_file(hub / "model.safetensors").keys()
+
+
+@pytest.mark.parametrize(("dtype", "expected"), [("bf16", torch.bfloat16), ("fp32", torch.float32)])
+def test_all_weights_in_another_type(hub_folder: HubFolder, dtype: Dtype, expected: torch.dtype) -> None:
+    hub = hub_folder(small("qwen3-tiny"))
+    megatron, back = hub.parent / "megatron", hub.parent / "back"
+    ToMegatron(hub, megatron, dtype=dtype).run()
+    ToHF(megatron, back).run()
+    original, returned = SafetensorsFolder(hub), SafetensorsFolder(back)
+    assert all(torch.equal(returned[name], original[name].to(expected)) for name in original)
+    config = json.loads((back / "config.json").read_text())
+    assert config["dtype"] == str(expected).removeprefix("torch.")
+
+
+def test_shards_have_the_size_asked_for(hub_folder: HubFolder) -> None:
+    hub = hub_folder(small("llama-tiny"))
+    megatron, back = hub.parent / "megatron", hub.parent / "back"
+    ToMegatron(hub, megatron).run()
+    ToHF(megatron, back, shard_bytes=70_000).run(processes=2)
+    sizes = [path.stat().st_size for path in sorted(back.glob("model-*.safetensors"))]
+    assert len(sizes) > 2 and max(sizes) < 72_000
+    assert AutoModelForCausalLM.from_pretrained(back).config.num_hidden_layers == 2
+    original, returned = SafetensorsFolder(hub), SafetensorsFolder(back)
+    assert all(torch.equal(returned[name], original[name]) for name in original)
+
+
+def test_an_interrupted_conversion_keeps_what_is_done_and_checks_it(
+    hub_folder: HubFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(to_megatron_module, "UNIT_BYTES", 60_000)
+    hub = hub_folder(small("llama-tiny"))
+    job = ToMegatron(hub, hub.parent / "megatron")
+    done: list[int] = []
+    write = to_megatron_module._write_unit
+
+    def interrupted(job: ToMegatron, unit: Unit, folder: Path) -> Record:
+        if unit.number == 3:
+            raise KeyboardInterrupt
+        done.append(unit.number)
+        return write(job, unit, folder)
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(to_megatron_module, "_write_unit", interrupted)
+        job.run()
+    assert done == [0, 1, 2] and not job.out.exists()
+    damaged = next((hub.parent / ".megatron.partial").glob("__0_1.distcp"))
+    damaged.write_bytes(damaged.read_bytes()[:-1])
+    done.clear()
+
+    def counted(job: ToMegatron, unit: Unit, folder: Path) -> Record:
+        done.append(unit.number)
+        return write(job, unit, folder)
+
+    monkeypatch.setattr(to_megatron_module, "_write_unit", counted)
+    job.run()
+    assert done == [1, *range(3, len(job.units()))]
+    returned = ToHF(job.out, hub.parent / "back")
+    returned.run()
+    assert torch.equal(load_file(returned.out / "model.safetensors")[HEAD], load_file(hub / "model.safetensors")[HEAD])
+
+
+def test_space_is_asked_for_before_the_first_byte(hub_folder: HubFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    hub = hub_folder(small("llama-tiny"))
+    free = shutil.disk_usage(hub)._replace(free=1000)
+    monkeypatch.setattr("megatron_redone.conversion.units.shutil.disk_usage", lambda path: free)
+    with pytest.raises(DiskFullError, match="are still to be written and 0 MiB are free"):
+        ToMegatron(hub, hub.parent / "megatron").run()
+    assert list((hub.parent / ".megatron.partial").glob("*.distcp")) == []
