@@ -7,7 +7,6 @@ folder, the newest named by `latest.json`; a converted model is one checkpoint f
 
 from __future__ import annotations
 
-import json
 import shutil
 import warnings
 from collections.abc import Callable, Mapping
@@ -15,10 +14,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from megatron_redone.checkpoint.config import DEFAULT_CHECKPOINTS, CheckpointConfig
-from megatron_redone.checkpoint.metadata_file import check_metadata
-from megatron_redone.checkpoint.write import FORMAT_VERSION, MANIFEST, CheckpointWrite, ShardedState
+from megatron_redone.checkpoint.manifest import json_object, verified_manifest
+from megatron_redone.checkpoint.write import CheckpointWrite, ShardedState
 from megatron_redone.common.errors import CheckpointError
-from megatron_redone.common.files import atomic_write_json, sha256_file
+from megatron_redone.common.files import atomic_write_json
 from megatron_redone.common.logging import get_logger
 from megatron_redone.parallel.context import ParallelContext
 
@@ -138,7 +137,7 @@ def _newest_good(root: Path, on_damage: Literal["refuse", "older"]) -> tuple[Pat
     """Folder and manifest."""
     candidates = _newest_first(root)
     if (root / LATEST).is_file():
-        latest = root / str(_json_object(root / LATEST).get("folder"))
+        latest = root / str(json_object(root / LATEST).get("folder"))
         # What is newer than the latest was not published; where it points nowhere, the newest there is counts.
         candidates = [latest, *(f for f in candidates if not latest.is_dir() or _step_of(f) < _step_of(latest))]
     for number, folder in enumerate(candidates, 1):
@@ -159,49 +158,3 @@ def read_state(folder: Path, state: ShardedState) -> ShardedState:
         warnings.simplefilter("ignore")
         loaded: ShardedState = dist_checkpointing.load(state, str(folder))
     return loaded
-
-
-def verify_checkpoint(folder: Path) -> dict[str, Any]:
-    """The `extra` of a checkpoint whose files are all there and unchanged; raises as `verified_manifest`."""
-    extra: dict[str, Any] = verified_manifest(folder)["extra"]
-    return extra
-
-
-def verified_manifest(folder: Path) -> dict[str, Any]:
-    """The manifest of a checkpoint whose files are all there and unchanged.
-
-    Raises:
-        CheckpointError: not a finished checkpoint, another format version, a missing or changed file, or metadata
-            that name more than the parts of a checkpoint.
-    """
-    path = folder / MANIFEST
-    if not path.is_file():
-        raise CheckpointError(f"{folder}: no {MANIFEST}; not a finished checkpoint of this library")
-    manifest = _json_object(path)
-    if manifest.get("format_version") != FORMAT_VERSION:
-        raise CheckpointError(
-            f"{folder}: format version {manifest.get('format_version')}, this library reads {FORMAT_VERSION}; "
-            "load it with the version that wrote it and export to Hugging Face"
-        )
-    for name, expected in manifest["files"].items():
-        if not (folder / name).is_file():
-            raise CheckpointError(f"{folder / name}: missing; {_REMEDY}")
-        if sha256_file(folder / name) != expected:
-            raise CheckpointError(
-                f"{folder / name}: the checksum differs from its manifest, so the file is damaged; {_REMEDY}"
-            )
-    check_metadata(folder)
-    return manifest
-
-
-_REMEDY = "copy the checkpoint again, or remove its folder and write it anew"
-
-
-def _json_object(path: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(path.read_bytes())
-    except ValueError as error:  # bad JSON or bad UTF-8
-        raise CheckpointError(f"{path}: not JSON ({error}); {_REMEDY}") from error
-    if not isinstance(value, dict):
-        raise CheckpointError(f"{path}: a {type(value).__name__}, expected a JSON object; {_REMEDY}")
-    return value

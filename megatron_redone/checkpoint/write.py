@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import os
 import queue
 import shutil
 import threading
@@ -27,18 +26,10 @@ from megatron.core.dist_checkpointing.strategies.filesystem_async import FileSys
 from megatron.core.dist_checkpointing.strategies.torch import TorchDistSaveShardedStrategy
 from torch.distributed.checkpoint.api import CheckpointException
 
+from megatron_redone.checkpoint.manifest import manifest_of, publish_folder
 from megatron_redone.common.errors import RedoneError
-from megatron_redone.common.files import (
-    atomic_write_json,
-    disk_full,
-    disk_full_reported,
-    fsync_directory,
-    sha256_file,
-)
+from megatron_redone.common.files import disk_full, disk_full_reported, sha256_file
 from megatron_redone.parallel.context import ParallelContext
-
-FORMAT_VERSION = 3
-MANIFEST = "checkpoint.json"
 
 ShardedState = dict[str, Any]
 
@@ -126,31 +117,6 @@ class CheckpointWrite:
             raise
 
 
-def manifest_of(extra: dict[str, Any], fingerprints: Mapping[str, str] | None) -> dict[str, Any]:
-    """The manifest of a checkpoint without its files."""
-    return {"format_version": FORMAT_VERSION, "extra": extra, "fingerprints": dict(fingerprints or {})}
-
-
-def publish_folder(temporary: Path, folder: Path, manifest: Mapping[str, Any], hashes: Mapping[str, str]) -> None:
-    """Gives a complete folder its manifest and its name, in place of what stood under it.
-
-    Args:
-        hashes: checksums, by name, of the files whose data are known to be on disk; the others are synced and read.
-    """
-    paths = {path.relative_to(temporary).as_posix(): path for path in sorted(temporary.rglob("*")) if path.is_file()}
-    files = {name: hashes.get(name) or _sync_and_hash(path) for name, path in paths.items()}
-    atomic_write_json(temporary / MANIFEST, {**manifest, "files": files})
-    for inner in [temporary, *(path for path in temporary.rglob("*") if path.is_dir())]:
-        fsync_directory(inner)
-    before = folder.with_name(f".{folder.name}.old")
-    shutil.rmtree(before, ignore_errors=True)
-    if folder.exists():
-        folder.rename(before)
-    temporary.rename(folder)
-    fsync_directory(folder.parent)
-    shutil.rmtree(before, ignore_errors=True)
-
-
 def write_checkpoint(
     folder: Path,
     state: ShardedState,
@@ -231,9 +197,3 @@ def _reported(failures: Mapping[int, tuple[BaseException, Any]], folder: Path) -
         return disk_full(folder)
     first = "; ".join(f"rank {rank}: {cause}" for rank, cause in sorted(causes.items())[:3])
     return RedoneError(f"{folder}: the checkpoint could not be written ({first}); nothing under that name was changed")
-
-
-def _sync_and_hash(path: Path) -> str:
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
-    return sha256_file(path)

@@ -191,6 +191,26 @@ def benchmark_train_command(
     benchmark_training(settings, layout, nproc, out)
 
 
+@benchmark_app.command("convert")
+def benchmark_convert_command(
+    folder: Annotated[Path, typer.Option(help="New folder with room for three times the model; kept.")],
+    preset: Annotated[str, typer.Option(help="Shape by name.")] = "qwen3-30b-a3b",
+    layers: Annotated[int, typer.Option(min=1, help="So many layers of it; one of Qwen3-30B-A3B has 1.2 GB.")] = 4,
+    shard_gib: Annotated[float, typer.Option(help="Largest shard of the model folder, in GiB.")] = 2.0,
+    processes: Annotated[int, typer.Option(min=1, help="Processes of a conversion.")] = 2,
+    rounds: Annotated[int, typer.Option(min=1, help="Copies and conversions, in turn.")] = 3,
+    out: Annotated[Path | None, typer.Option(help="JSON file for everything that was measured.")] = None,
+) -> None:
+    """Time and memory of both conversions, against a copy of the same bytes in the same round.
+
+    Makes a bf16 model folder of random bits first. The page cache is dropped before each program where the system
+    allows it (as root).
+    """
+    from megatron_redone.cli.benchmark import benchmark_conversion
+
+    benchmark_conversion(preset, layers, folder, shard_gib, processes, rounds, out)
+
+
 tasks_app = typer.Typer(help="The task catalogue.", no_args_is_help=True)
 app.add_typer(tasks_app, name="tasks")
 

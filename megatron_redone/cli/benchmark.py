@@ -12,7 +12,7 @@ import typer
 from rich.table import Table
 
 from megatron_redone.benchmarks.config import TrainBenchmarkConfig
-from megatron_redone.common.errors import ConfigError
+from megatron_redone.common.errors import ConfigError, InputError
 from megatron_redone.common.files import atomic_write_json
 from megatron_redone.common.logging import CONSOLE
 from megatron_redone.config.loading import apply_overrides, validate
@@ -50,6 +50,48 @@ def benchmark_training(settings: dict[str, Any], layout: str, nproc: int, out: P
             atomic_write_json(out, as_json(config, result))
             CONSOLE.print(f"written: {out}", highlight=False)
     shutdown()
+
+
+def benchmark_conversion(
+    preset: str, layers: int, folder: Path, shard_gib: float, processes: int, rounds: int, out: Path | None
+) -> None:
+    """Makes the model folder, measures copies and conversions, prints and writes."""
+    from megatron_redone.benchmarks.convert import make_model_folder, measure_conversions, table_rows
+    from megatron_redone.models.presets import get_preset
+    from megatron_redone.recipes.workspace import machine, versions
+
+    shape = get_preset(preset).model_copy(update={"num_layers": layers})
+    if folder.exists() and any(folder.iterdir()):
+        raise InputError(f"--folder {folder}: exists and is not empty; give a new folder")
+    hub = folder / "hub"
+    total = make_model_folder(shape, hub, int(shard_gib * 2**30))
+    largest = max(path.stat().st_size for path in hub.glob("*.safetensors"))
+    _tell(f"{hub}: {total / 2**30:.2f} GiB, {layers} layers of {preset}, largest shard {largest / 2**30:.2f} GiB")
+    runs = measure_conversions(hub, folder, processes, rounds, _tell)
+    rows = table_rows(runs)
+    allowed = (2 * largest + 2**30) / 2**20
+    table = Table("program", "seconds", "of the copy", "CPU seconds", "peak memory", title=f"{processes} process(es)")
+    for name, seconds, ratio, cpu, peak in rows:
+        table.add_row(name, f"{seconds:.1f}", f"{ratio:.2f}x", f"{cpu:.1f}", f"{peak:,.0f} MiB")
+    CONSOLE.print(table)
+    cold = "dropped before each" if all(run.cold for run in runs) else "could not be dropped"
+    _tell(f"page cache {cold}; twice the largest shard and 1 GiB are {allowed:,.0f} MiB")
+    if out is not None:
+        found = {"bytes": total, "largest_shard_bytes": largest, "processes": processes}
+        rows_by_name = [
+            dict(zip(("program", "seconds", "ratio", "cpu_seconds", "peak_mib"), row, strict=True)) for row in rows
+        ]
+        atomic_write_json(
+            out,
+            {
+                **found,
+                "rows": rows_by_name,
+                "runs": [asdict(run) for run in runs],
+                "machine": machine(),
+                "versions": versions(),
+            },
+        )
+        _tell(f"written: {out}")
 
 
 def _tell(text: str) -> None:

@@ -6,9 +6,8 @@ import math
 from pathlib import Path
 from typing import Any
 
-from megatron_redone.checkpoint.distributed import verified_manifest
+from megatron_redone.checkpoint.manifest import MANIFEST, verified_manifest
 from megatron_redone.checkpoint.torch_dist import TorchDistFolder
-from megatron_redone.checkpoint.write import MANIFEST
 from megatron_redone.common.errors import CheckpointError
 from megatron_redone.common.files import sha256_file
 from megatron_redone.conversion.hf_model import open_model

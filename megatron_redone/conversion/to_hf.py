@@ -12,9 +12,9 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from megatron_redone.checkpoint.distributed import verified_manifest
 from megatron_redone.checkpoint.hf_config import read_config
 from megatron_redone.checkpoint.hf_folder import INDEX_NAME, STACKED_DOWN, STACKED_GATE_UP, TensorHeader
+from megatron_redone.checkpoint.manifest import verified_manifest
 from megatron_redone.checkpoint.mapping import ParamMapping
 from megatron_redone.checkpoint.safetensors_stream import SafetensorsFile, bytes_of
 from megatron_redone.checkpoint.torch_dist import TorchDistFolder

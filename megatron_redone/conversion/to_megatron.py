@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from megatron_redone.checkpoint.hf_folder import save_safetensors
+from megatron_redone.checkpoint.manifest import manifest_of, publish_folder
 from megatron_redone.checkpoint.torch_dist import Part, PartFile, write_metadata
-from megatron_redone.checkpoint.write import manifest_of, publish_folder
 from megatron_redone.common.errors import ConfigError
 from megatron_redone.common.files import atomic_write_json, disk_full_reported
 from megatron_redone.common.logging import get_logger

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 import torch.distributed as dist
@@ -14,10 +15,12 @@ from megatron_redone.checkpoint.hf_folder import SafetensorsFolder
 from megatron_redone.checkpoint.mapping import ParamMapping
 from megatron_redone.common.errors import CheckpointError
 from megatron_redone.common.seeding import derive_seed
-from megatron_redone.models.build import ModelChunks
 from megatron_redone.models.config import ModelShape
 from megatron_redone.models.families import param_mappings
-from megatron_redone.parallel.context import Axis, ParallelContext
+
+if TYPE_CHECKING:
+    from megatron_redone.models.build import ModelChunks
+    from megatron_redone.parallel.context import Axis, ParallelContext
 
 INITIALIZER_STD = 0.02
 

@@ -13,7 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from megatron_redone.checkpoint.distributed import verify_checkpoint
+from megatron_redone.checkpoint.manifest import verify_checkpoint
 from megatron_redone.cli.main import main
 from megatron_redone.common.logging import CONSOLE
 from megatron_redone.models.presets import get_preset

@@ -14,8 +14,9 @@ from torch import Tensor
 
 from megatron_redone.checkpoint import write
 from megatron_redone.checkpoint.config import CheckpointConfig
-from megatron_redone.checkpoint.distributed import LATEST, CheckpointSeries, read_state, verify_checkpoint
-from megatron_redone.checkpoint.write import MANIFEST, write_checkpoint
+from megatron_redone.checkpoint.distributed import LATEST, CheckpointSeries, read_state
+from megatron_redone.checkpoint.manifest import MANIFEST, verify_checkpoint
+from megatron_redone.checkpoint.write import write_checkpoint
 from megatron_redone.common.errors import CheckpointError, DiskFullError, RedoneError
 from megatron_redone.parallel.context import ParallelContext
 

@@ -11,9 +11,9 @@ import pytest
 import torch
 from torch.distributed.checkpoint.metadata import BytesStorageMetadata, Metadata
 
-from megatron_redone.checkpoint.distributed import verify_checkpoint
+from megatron_redone.checkpoint.manifest import MANIFEST, verify_checkpoint
 from megatron_redone.checkpoint.metadata_file import METADATA, check_metadata
-from megatron_redone.checkpoint.write import MANIFEST, write_checkpoint
+from megatron_redone.checkpoint.write import write_checkpoint
 from megatron_redone.common.errors import CheckpointError
 from megatron_redone.common.files import sha256_file
 from megatron_redone.parallel.context import ParallelContext

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from megatron_redone.checkpoint.distributed import read_state, verify_checkpoint
+from megatron_redone.checkpoint.distributed import read_state
+from megatron_redone.checkpoint.manifest import verify_checkpoint
 from megatron_redone.checkpoint.torch_dist import TorchDistFolder
 from megatron_redone.checkpoint.write import write_checkpoint
 from megatron_redone.conversion.to_hf import ToHF

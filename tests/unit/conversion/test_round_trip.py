@@ -14,8 +14,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import AutoModelForCausalLM
 
-from megatron_redone.checkpoint.distributed import verify_checkpoint
 from megatron_redone.checkpoint.hf_folder import SafetensorsFolder, write_safetensors
+from megatron_redone.checkpoint.manifest import verify_checkpoint
 from megatron_redone.checkpoint.write import write_checkpoint
 from megatron_redone.common.errors import CheckpointError, DiskFullError, InputError
 from megatron_redone.conversion import to_hf as to_hf_module, to_megatron as to_megatron_module

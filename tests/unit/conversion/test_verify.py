@@ -14,8 +14,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from megatron_redone.checkpoint import mapping
+from megatron_redone.checkpoint.manifest import MANIFEST
 from megatron_redone.checkpoint.torch_dist import TorchDistFolder
-from megatron_redone.checkpoint.write import MANIFEST
 from megatron_redone.common.errors import CheckpointError
 from megatron_redone.common.files import sha256_file
 from megatron_redone.conversion import placement, to_hf as to_hf_module, to_megatron as to_megatron_module
