@@ -8,6 +8,15 @@ from typing import Any
 
 from megatron_redone.common.errors import CheckpointError
 
+COMPANION_FOLDER = "hugging_face"
+"""Where a converted checkpoint keeps config, tokenizer and template."""
+
+
+def companion_folder(folder: Path) -> Path:
+    """Where config and tokenizer of a model lie: in its folder, or for a Megatron checkpoint in one of their own."""
+    inner = folder / COMPANION_FOLDER
+    return inner if inner.is_dir() else folder
+
 
 def read_config(folder: Path) -> dict[str, Any]:
     """config.json of a model folder.

@@ -6,12 +6,13 @@ import math
 from pathlib import Path
 from typing import Any
 
+from megatron_redone.checkpoint.hf_config import COMPANION_FOLDER
 from megatron_redone.checkpoint.manifest import MANIFEST, verified_manifest
 from megatron_redone.checkpoint.torch_dist import TorchDistFolder
 from megatron_redone.common.errors import CheckpointError
 from megatron_redone.common.files import sha256_file
 from megatron_redone.conversion.hf_model import open_model
-from megatron_redone.conversion.to_megatron import COMPANION_FOLDER, KIND
+from megatron_redone.conversion.to_megatron import KIND
 from megatron_redone.models.families import read_shape
 
 OPTIMIZER = "optimizer."

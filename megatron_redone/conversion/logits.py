@@ -12,10 +12,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from transformers import AutoModelForCausalLM
+from transformers.utils.logging import disable_progress_bar
 
 from megatron_redone.checkpoint.distributed import read_state
+from megatron_redone.checkpoint.hf_config import COMPANION_FOLDER
 from megatron_redone.common.seeding import numpy_rng
-from megatron_redone.conversion.to_megatron import COMPANION_FOLDER
 from megatron_redone.models.build import ModelChunks, build_model
 from megatron_redone.models.families import read_shape
 from megatron_redone.parallel.context import ParallelContext
@@ -38,6 +39,7 @@ def compare_logits(
     ours = build_model(shape, context)
     ours.load_state_dict(read_state(megatron, {"model": ours.sharded_state_dict()})["model"])
     ours.train(False)
+    disable_progress_bar()
     theirs = AutoModelForCausalLM.from_pretrained(hf, dtype=torch.float32)
     if layers is not None:
         theirs.model.layers = theirs.model.layers[layers[0] : layers[1]]

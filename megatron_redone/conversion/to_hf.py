@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from megatron_redone.checkpoint.hf_config import read_config
+from megatron_redone.checkpoint.hf_config import COMPANION_FOLDER, read_config
 from megatron_redone.checkpoint.hf_folder import INDEX_NAME, STACKED_DOWN, STACKED_GATE_UP, TensorHeader
 from megatron_redone.checkpoint.manifest import verified_manifest
 from megatron_redone.checkpoint.mapping import ParamMapping
@@ -23,7 +23,7 @@ from megatron_redone.common.files import atomic_write_json, disk_full_reported, 
 from megatron_redone.conversion.hf_model import DTYPES, EMBEDDING, HEAD, copy_companions
 from megatron_redone.conversion.output import check_output
 from megatron_redone.conversion.placement import place_of
-from megatron_redone.conversion.to_megatron import BUFFERS_FILE, COMPANION_FOLDER, KIND, TARGETS, Dtype, with_dtype
+from megatron_redone.conversion.to_megatron import BUFFERS_FILE, KIND, TARGETS, Dtype, with_dtype
 from megatron_redone.conversion.units import Record, Unit, close_work, open_work, run_units, units_of
 from megatron_redone.models.config import ModelShape
 from megatron_redone.models.families import param_mappings, shape_from_hf

@@ -15,6 +15,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Literal
 
+from megatron_redone.checkpoint.hf_config import COMPANION_FOLDER
 from megatron_redone.checkpoint.hf_folder import save_safetensors
 from megatron_redone.checkpoint.manifest import manifest_of, publish_folder
 from megatron_redone.checkpoint.torch_dist import Part, PartFile, write_metadata
@@ -30,7 +31,6 @@ from megatron_redone.parallel.config import ParallelConfig
 
 KIND = "converted model"
 Dtype = Literal["keep", "bf16", "fp32"]
-COMPANION_FOLDER = "hugging_face"
 BUFFERS_FILE = "buffers.safetensors"
 UNIT_BYTES = 2**29
 TARGETS = {"bf16": "BF16", "fp32": "F32"}

@@ -16,12 +16,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from megatron_redone.checkpoint.hf_config import COMPANION_FOLDER
 from megatron_redone.checkpoint.torch_dist import TorchDistFolder
 from megatron_redone.common.errors import CheckpointError
 from megatron_redone.conversion.hf_model import DTYPES, HEAD, HuggingFaceModel, open_model
 from megatron_redone.conversion.placement import place_of
 from megatron_redone.conversion.to_hf import ToHF, read_row
-from megatron_redone.conversion.to_megatron import BUFFERS_FILE, COMPANION_FOLDER
+from megatron_redone.conversion.to_megatron import BUFFERS_FILE
 from megatron_redone.conversion.units import Record, Unit, each_done, units_of
 from megatron_redone.models.families import param_mappings
 

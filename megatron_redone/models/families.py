@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from megatron_redone.checkpoint.hf_config import read_config
+from megatron_redone.checkpoint.hf_config import companion_folder, read_config
 from megatron_redone.checkpoint.mapping import ParamMapping
 from megatron_redone.common.errors import CheckpointError
 from megatron_redone.models import llama, qwen2_5, qwen3, qwen3_moe
@@ -55,12 +55,12 @@ def shape_from_hf(config: Mapping[str, Any], source: str) -> ModelShape:
 
 
 def read_shape(folder: Path) -> ModelShape:
-    """The shape of a Hugging Face model folder.
+    """The shape of a Hugging Face model folder, or of a checkpoint converted from one.
 
     Raises:
         CheckpointError: no readable config.json, or a model that we cannot represent.
     """
-    return shape_from_hf(read_config(folder), str(folder))
+    return shape_from_hf(read_config(companion_folder(folder)), str(folder))
 
 
 def shape_to_hf(shape: ModelShape, dtype: str) -> dict[str, Any]:

@@ -29,9 +29,15 @@ def _qwen3(layers: int, hidden: int, ffn: int, heads: int, kv: int, *, tied: boo
 
 PRESETS: dict[str, ModelShape] = {
     "qwen2.5-0.5b": _qwen2_5(24, 896, 4_864, 14, 2, 151_936, tied=True),
+    "qwen2.5-1.5b": _qwen2_5(28, 1_536, 8_960, 12, 2, 151_936, tied=True),
+    "qwen2.5-3b": _qwen2_5(36, 2_048, 11_008, 16, 2, 151_936, tied=True),
+    "qwen2.5-14b": _qwen2_5(48, 5_120, 13_824, 40, 8, 152_064, tied=False),
+    "qwen2.5-72b": _qwen2_5(80, 8_192, 29_568, 64, 8, 152_064, tied=False),
     "qwen2.5-7b": _qwen2_5(28, 3_584, 18_944, 28, 4, 152_064, tied=False),
     "qwen2.5-32b": _qwen2_5(64, 5_120, 27_648, 40, 8, 152_064, tied=False),
     "qwen3-0.6b": _qwen3(28, 1_024, 3_072, 16, 8, tied=True),
+    "qwen3-1.7b": _qwen3(28, 2_048, 6_144, 16, 8, tied=True),
+    "qwen3-14b": _qwen3(40, 5_120, 17_408, 40, 8, tied=False),
     "qwen3-4b": _qwen3(36, 2_560, 9_728, 32, 8, tied=True),
     "qwen3-8b": _qwen3(36, 4_096, 12_288, 32, 8, tied=False),
     "qwen3-32b": _qwen3(64, 5_120, 25_600, 64, 8, tied=False),
@@ -39,6 +45,19 @@ PRESETS: dict[str, ModelShape] = {
         family="qwen3_moe", num_layers=48, hidden_size=2_048, ffn_hidden_size=6_144, num_heads=32, num_kv_heads=4,
         head_dim=128, vocab_size=151_936, rope_theta=1e6, max_positions=40_960, num_experts=128,
         experts_per_token=8, moe_ffn_hidden_size=768, router_aux_loss_coefficient=0.001,
+    ),
+    "qwen3-235b-a22b": ModelShape(
+        family="qwen3_moe", num_layers=94, hidden_size=4_096, ffn_hidden_size=12_288, num_heads=64, num_kv_heads=4,
+        head_dim=128, vocab_size=151_936, rope_theta=1e6, max_positions=40_960, num_experts=128,
+        experts_per_token=8, moe_ffn_hidden_size=1_536, router_aux_loss_coefficient=0.001,
+    ),
+    "llama-3-8b": ModelShape(
+        family="llama", num_layers=32, hidden_size=4_096, ffn_hidden_size=14_336, num_heads=32, num_kv_heads=8,
+        head_dim=128, vocab_size=128_256, rope_theta=5e5, norm_epsilon=1e-5, max_positions=8_192,
+    ),
+    "llama-3-70b": ModelShape(
+        family="llama", num_layers=80, hidden_size=8_192, ffn_hidden_size=28_672, num_heads=64, num_kv_heads=8,
+        head_dim=128, vocab_size=128_256, rope_theta=5e5, norm_epsilon=1e-5, max_positions=8_192,
     ),
     "smollm2-135m": ModelShape(
         family="llama", num_layers=30, hidden_size=576, ffn_hidden_size=1_536, num_heads=9, num_kv_heads=3,

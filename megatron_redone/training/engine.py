@@ -7,7 +7,7 @@ data-parallel replicas) before the backward pass, and Megatron only sums.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -57,6 +57,14 @@ class MegatronEngine:
     def load_hf_weights(self, tensors: Mapping[str, Tensor], source: str) -> None:
         """Fills the model from whole Hugging Face tensors; the optimizer, if any, starts afresh from them."""
         load_weights(self.model, self.context, tensors, source)
+        self._begin_training()
+
+    def load_megatron_weights(self, read: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+        """Fills the model from a distributed checkpoint; `read` fills a sharded state. Else as `load_hf_weights`."""
+        self.model.load_state_dict(read({"model": self.model.sharded_state_dict()})["model"])
+        self._begin_training()
+
+    def _begin_training(self) -> None:
         if self._optimizer_config is not None:
             self.ddp = wrap_chunks(self.model, self.context)
             self.optimizer = build_optimizer(self.ddp, self._optimizer_config, self.context)

@@ -6,7 +6,10 @@ from pathlib import Path
 
 import torch
 
+from megatron_redone.checkpoint.distributed import read_state
+from megatron_redone.checkpoint.hf_config import companion_folder
 from megatron_redone.checkpoint.hf_folder import SafetensorsFolder, write_safetensors
+from megatron_redone.checkpoint.manifest import MANIFEST, verify_checkpoint
 from megatron_redone.common.errors import InputError
 from megatron_redone.common.files import atomic_directory, atomic_write_json
 from megatron_redone.data.tokenizer import Tokenizer, load_tokenizer
@@ -22,15 +25,22 @@ def load_engine(
 ) -> tuple[MegatronEngine, Tokenizer]:
     """An engine with the weights of a model folder, and the folder's tokenizer.
 
+    The folder is a Hugging Face one, or a Megatron checkpoint that was converted from one; of that each rank reads its
+    own part only.
+
     Raises:
         CheckpointError: not a model folder that we can read.
         InputError: no tokenizer, or one with more ids than the model has embeddings.
     """
     shape = read_shape(folder)
-    tokenizer = load_tokenizer(folder)
+    tokenizer = load_tokenizer(companion_folder(folder))
     check_vocabulary(shape, tokenizer, folder)
     engine = MegatronEngine(shape, context, optimizer)
-    engine.load_hf_weights(SafetensorsFolder(folder), str(folder))
+    if (folder / MANIFEST).is_file():
+        context.on_main(lambda: verify_checkpoint(folder))
+        engine.load_megatron_weights(lambda state: read_state(folder, state))
+    else:
+        engine.load_hf_weights(SafetensorsFolder(folder), str(folder))
     return engine, tokenizer
 
 
