@@ -36,6 +36,7 @@ COMPANIONS = (
     "merges.txt",
     "chat_template.jinja",
     "chat_template.json",
+    "LICENSE",
 )
 """What stands beside the weights and is copied as it is."""
 TEMPLATE_FOLDER = "additional_chat_templates"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -21,6 +22,7 @@ from megatron_redone.checkpoint.torch_dist import TorchDistFolder
 from megatron_redone.common.errors import CheckpointError
 from megatron_redone.common.files import atomic_write_json, disk_full_reported, fsync_directory
 from megatron_redone.conversion.hf_model import DTYPES, EMBEDDING, HEAD, copy_companions
+from megatron_redone.conversion.model_card import CARD
 from megatron_redone.conversion.output import check_output
 from megatron_redone.conversion.placement import place_of
 from megatron_redone.conversion.to_megatron import BUFFERS_FILE, KIND, TARGETS, Dtype, with_dtype
@@ -177,6 +179,7 @@ class ToHF:
     def _add_files(self, folder: Path) -> None:
         companions = self.megatron / COMPANION_FOLDER
         copy_companions(companions, folder)
+        shutil.copyfile(companions / CARD, folder / CARD)
         if self.dtype != "keep":
             atomic_write_json(folder / "config.json", with_dtype(read_config(companions), self.dtype))
 

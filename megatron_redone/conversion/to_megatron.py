@@ -20,9 +20,10 @@ from megatron_redone.checkpoint.hf_folder import save_safetensors
 from megatron_redone.checkpoint.manifest import manifest_of, publish_folder
 from megatron_redone.checkpoint.torch_dist import Part, PartFile, write_metadata
 from megatron_redone.common.errors import ConfigError
-from megatron_redone.common.files import atomic_write_json, disk_full_reported
+from megatron_redone.common.files import atomic_write_json, atomic_write_text, disk_full_reported
 from megatron_redone.common.logging import get_logger
 from megatron_redone.conversion.hf_model import DTYPES, HuggingFaceModel, check_tied_head, copy_companions, open_model
+from megatron_redone.conversion.model_card import CARD, model_card
 from megatron_redone.conversion.output import check_output
 from megatron_redone.conversion.placement import num_parts, pieces, place_of, rank_of, stage_of, whole_shape
 from megatron_redone.conversion.units import Record, Unit, close_work, open_work, run_units, units_of
@@ -136,6 +137,7 @@ class ToMegatron:
 
     def _add_files(self, target: Path) -> None:
         copy_companions(self.hf, target)
+        atomic_write_text(target / CARD, model_card(self.hf, self.source.shape))
         if self.layers is not None or self.dtype != "keep":
             atomic_write_json(target / "config.json", with_dtype(self.source.config, self.dtype))
         if self.source.buffers:

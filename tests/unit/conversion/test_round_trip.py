@@ -67,7 +67,7 @@ def test_files_beside_the_weights_return_byte_for_byte(hub_folder: HubFolder) ->
     (hub / "notes.txt").write_text("not ours to carry")
     back = returns(hub)
     found = {str(path.relative_to(back)) for path in back.rglob("*") if path.is_file()}
-    assert found == {"config.json", "model.safetensors", *COMPANION_TEXTS}
+    assert found == {"config.json", "model.safetensors", "README.md", *COMPANION_TEXTS}
     for name, text in COMPANION_TEXTS.items():
         assert (back / name).read_bytes() == text.encode()
 
