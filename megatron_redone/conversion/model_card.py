@@ -32,15 +32,11 @@ def model_card(folder: Path, shape: ModelShape) -> str:
     lines += [f"- Starts from: {base}" if base is not None else "- Starts from: random weights, or not recorded"]
     lines += [f"- Written by megatron-redone {__version__}", ""]
     if stages:
-        lines += [
-            "| stage | kind | seed | inputs (first digits of their SHA-256) | mean score |",
-            "|---|---|---|---|---|",
-        ]
+        lines += ["| stage | kind | seed | inputs (first digits of their SHA-256) | mean score |"]
+        lines += ["|---|---|---|---|---|"]
         lines += [_row(path, manifest) for path, manifest in reversed(stages)]
     else:
-        lines.append(
-            "No manifest of a training stage stands beside this model: how it was trained is not recorded here."
-        )
+        lines.append("No manifest of a training stage stands beside it: how it was trained is not recorded here.")
     return "\n".join(lines) + "\n"
 
 
