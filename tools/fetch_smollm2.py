@@ -133,7 +133,6 @@ def check(folder: Path) -> None:
     reference = rendered["input_ids"]
     if prompt != reference:
         raise RedoneError(f"the prompt's token ids differ from transformers': {prompt} and {reference}")
-    # In this order: with our stand-ins for CUDA in place transformers would load without its rotary table.
     expected = answer_of_transformers(folder, prompt, template.stop_ids)
     ours = our_answer(folder, prompt, template.stop_ids)
     if ours != expected:
