@@ -20,6 +20,7 @@ from megatron_redone.checkpoint.config import DEFAULT_CHECKPOINTS, CheckpointCon
 from megatron_redone.checkpoint.metadata_file import check_metadata
 from megatron_redone.common.errors import CheckpointError, RedoneError
 from megatron_redone.common.files import (
+    ZIP_WRITER_ON_FULL_DISK,
     atomic_write_json,
     disk_full,
     disk_full_reported,
@@ -162,7 +163,7 @@ def _save_state(temporary: Path, folder: Path, state: ShardedState, context: Par
 def _reported(failures: Mapping[int, tuple[BaseException, Any]], folder: Path) -> RedoneError:
     """Our error for what the writers of the ranks met."""
     causes = {rank: str(cause) for rank, (cause, _) in failures.items()}
-    signs = ("No space left", "Disk quota exceeded", "file write failed", "unexpected pos")
+    signs = ("No space left", "Disk quota exceeded", *ZIP_WRITER_ON_FULL_DISK)
     if any(sign in cause for cause in causes.values() for sign in signs):
         return disk_full(folder)
     first = "; ".join(f"rank {rank}: {cause}" for rank, cause in sorted(causes.items())[:3])
