@@ -28,7 +28,7 @@ from torch.distributed.checkpoint.api import CheckpointException
 
 from megatron_redone.checkpoint.manifest import manifest_of, publish_folder
 from megatron_redone.common.errors import RedoneError
-from megatron_redone.common.files import disk_full, disk_full_reported, sha256_file
+from megatron_redone.common.files import ZIP_WRITER_ON_FULL_DISK, disk_full, disk_full_reported, sha256_file
 from megatron_redone.parallel.context import ParallelContext
 
 ShardedState = dict[str, Any]
@@ -192,7 +192,7 @@ def _write_files(
 def _reported(failures: Mapping[int, tuple[BaseException, Any]], folder: Path) -> RedoneError:
     """Our error for what the writers of the ranks met."""
     causes = {rank: str(cause) for rank, (cause, _) in failures.items()}
-    signs = ("No space left", "Disk quota exceeded", "file write failed", "unexpected pos")
+    signs = ("No space left", "Disk quota exceeded", *ZIP_WRITER_ON_FULL_DISK)
     if any(sign in cause for cause in causes.values() for sign in signs):
         return disk_full(folder)
     first = "; ".join(f"rank {rank}: {cause}" for rank, cause in sorted(causes.items())[:3])

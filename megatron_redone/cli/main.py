@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from megatron_redone.common.errors import RedoneError
 from megatron_redone.common.logging import CONSOLE, configure_logging
+from megatron_redone.launch.processes import end_with_launcher
 from megatron_redone.launch.threads import device_kind, process_settings, reexec_with
 
 
@@ -23,6 +24,7 @@ def main(arguments: Sequence[str] | None = None, program: str = "redone") -> int
 
     if signal.getsignal(signal.SIGUSR1) == signal.SIG_DFL and threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # until a command listens to it: by default it would kill
+    end_with_launcher(os.environ)
     reexec_with(process_settings(device_kind(os.environ)))
     from megatron_redone.cli.app import app
 

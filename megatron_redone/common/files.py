@@ -14,6 +14,9 @@ from typing import Any
 
 from megatron_redone.common.errors import DiskFullError
 
+ZIP_WRITER_ON_FULL_DISK = ("file write failed", "unexpected pos", "iostream error")
+"""Parts of the messages with which torch's zip writer reports a full disk, as a RuntimeError."""
+
 
 def fsync_directory(path: Path) -> None:
     """Makes the entries of a folder durable (a rename is not, before its folder is synced)."""
@@ -33,8 +36,8 @@ def disk_full_reported(path: Path) -> Iterator[None]:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise disk_full(path) from error
         raise
-    except RuntimeError as error:  # torch's zip writer reports a full disk like this
-        if "file write failed" in str(error) or "unexpected pos" in str(error):
+    except RuntimeError as error:
+        if any(sign in str(error) for sign in ZIP_WRITER_ON_FULL_DISK):
             raise disk_full(path) from error
         raise
 

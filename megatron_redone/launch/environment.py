@@ -24,6 +24,7 @@ class Rendezvous(TypedDict):
     master_addr: str
     master_port: int
     attempt: int
+    store_is_served: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +47,8 @@ class LaunchEnvironment:
     """How often the launcher started this run anew; names the store's prefix, so that attempts do not mix."""
     threads: int
     """CPU threads for this process."""
+    store_is_served: bool = False
+    """Whether the launcher itself serves a store at that address, as torchrun does; else rank 0 has to."""
 
     @property
     def is_main(self) -> bool:
@@ -61,6 +64,7 @@ class LaunchEnvironment:
             "master_addr": self.master_addr,
             "master_port": self.master_port,
             "attempt": self.restart_count,
+            "store_is_served": self.store_is_served,
         }
 
 
@@ -111,6 +115,7 @@ def _from_torchrun(reader: _Reader) -> LaunchEnvironment:
         master_port=reader.port("MASTER_PORT"),
         restart_count=reader.number("TORCHELASTIC_RESTART_COUNT", default=0),
         threads=reader.number("OMP_NUM_THREADS", default=default_threads(local_world_size), minimum=1),
+        store_is_served=reader.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True",
     )
 
 

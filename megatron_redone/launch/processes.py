@@ -24,6 +24,7 @@ FORWARDED_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 # A rank that leaves with one of these has written its checkpoint; the others are about to do the same.
 ORDERLY_EXITS = (0, 75, 130)
 BAD_INPUT = 2
+TORCHRUN_PREFIX = "TORCHELASTIC_"
 KEPT_LINES = 60
 GRACE_SECONDS = 10.0
 _PR_SET_PDEATHSIG = 1
@@ -75,6 +76,8 @@ def rank_environment(env: Mapping[str, str], rank: int, nproc: int, port: int) -
         "MASTER_ADDR": LOCALHOST,
         "MASTER_PORT": port,
     }
+    # What an outer torchrun says of its own store and restarts is not true of these ranks.
+    env = {name: value for name, value in env.items() if not name.startswith(TORCHRUN_PREFIX)}
     return with_settings(env, settings) | {name: str(value) for name, value in place.items()}
 
 
@@ -96,6 +99,17 @@ def end_with_parent(parent: int) -> None:
     _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         os._exit(128 + signal.SIGKILL)
+
+
+def end_with_launcher(environ: Mapping[str, str]) -> None:
+    """Asks the kernel to kill this process when the torchrun that started it dies (Linux).
+
+    torchrun does not: when it is killed, its ranks train on beside those that are started in their place. Does nothing
+    in a process that torchrun did not start (`run_on_host` sees to its own). The kernel watches the parent alone, so a
+    shell script between torchrun and this command has to `exec` it.
+    """
+    if "RANK" in environ and TORCHRUN_PREFIX + "RUN_ID" in environ:
+        end_with_parent(os.getppid())
 
 
 def exit_code_of(returncode: int) -> int:
@@ -220,17 +234,23 @@ class _Ranks:
         for rank, code in failed.items():
             by_our_signal = rank in self.ended_by_us and code in (128 + signal.SIGTERM, 128 + signal.SIGKILL)
             same_message_twice = code == BAD_INPUT and self.exit_codes[0] == BAD_INPUT
-            if rank == 0 or by_our_signal or same_message_twice:
+            spoke_for_itself = rank == 0 and _signal_of(code) is None
+            if by_our_signal or same_message_twice or spoke_for_itself:
                 continue
-            print(f"rank {rank} of {self.nproc} {_how_it_ended(code)}; the end of its output:", file=sys.stderr)
+            end_of_output = "; the end of its output:" if self.tails[rank] else ""
+            print(f"rank {rank} of {self.nproc} {_how_it_ended(code)}{end_of_output}", file=sys.stderr)
             for line in self.tails[rank]:
                 print(f"  [rank {rank}] {line.rstrip()}", file=sys.stderr)
         stopped = [code for code in self.exit_codes.values() if code != 0]
         return next(iter(failed.values()), stopped[0] if stopped else 0)
 
 
+def _signal_of(code: int) -> str | None:
+    return next((known.name for known in signal.Signals if known == code - 128), None)
+
+
 def _how_it_ended(code: int) -> str:
-    by_signal = next((known.name for known in signal.Signals if known == code - 128), None)
+    by_signal = _signal_of(code)
     return f"was ended by {by_signal}" if by_signal else f"failed with exit code {code}"
 
 

@@ -85,9 +85,32 @@ def rotary_tables(positions_T: Tensor, head_dim: int, theta: float, dtype: torch
     return angles_TD.cos().to(dtype).unsqueeze(1), angles_TD.sin().to(dtype).unsqueeze(1)
 
 
+class _Rotate(torch.autograd.Function):
+    """x * cos + (-second half, first half) * sin, in three passes over memory; the gradient turns back."""
+
+    @staticmethod
+    def forward(ctx: Any, x_THD: Tensor, cos_T1D: Tensor, sin_T1D: Tensor) -> Tensor:
+        ctx.save_for_backward(cos_T1D, sin_T1D)
+        return _turned(x_THD, cos_T1D, sin_T1D, 1.0)
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, None, None]:
+        cos_T1D, sin_T1D = ctx.saved_tensors
+        return _turned(grad_outputs[0], cos_T1D, sin_T1D, -1.0), None, None
+
+
+def _turned(x_THD: Tensor, cos_T1D: Tensor, sin_T1D: Tensor, sign: float) -> Tensor:
+    result = x_THD * cos_T1D
+    half = x_THD.size(-1) // 2
+    sin = sin_T1D[..., :half]  # both halves of the table are the same
+    result[..., :half].addcmul_(x_THD[..., half:], sin, value=-sign)
+    result[..., half:].addcmul_(x_THD[..., :half], sin, value=sign)
+    return result
+
+
 def _rotate(x_THD: Tensor, cos_T1D: Tensor, sin_T1D: Tensor) -> Tensor:
-    first, second = x_THD.chunk(2, dim=-1)
-    return x_THD * cos_T1D + torch.cat([-second, first], dim=-1) * sin_T1D
+    result: Tensor = _Rotate.apply(x_THD, cos_T1D, sin_T1D)  # type: ignore[no-untyped-call]
+    return result
 
 
 def _group_documents(spans: list[tuple[int, int]], device: torch.device) -> tuple[list[DocumentGroup], list[Tensor]]:

@@ -30,6 +30,7 @@ from megatron_redone.models.attention import PackedAttention, PackedSequence, pa
 from megatron_redone.models.config import ModelShape
 from megatron_redone.models.norm import RMSNorm
 from megatron_redone.models.router import Router
+from megatron_redone.models.swiglu import SwiGLU
 from megatron_redone.parallel.config import ParallelConfig
 from megatron_redone.parallel.context import ParallelContext
 
@@ -69,6 +70,7 @@ def transformer_config(shape: ModelShape, context: ParallelContext) -> Transform
         layernorm_epsilon=shape.norm_epsilon,
         gated_linear_unit=True,
         activation_func=F.silu,
+        use_te_activation_func=True,  # takes the activation from the layer spec; there it is ours
         add_bias_linear=False,
         add_qkv_bias=shape.qkv_bias,
         qk_layernorm=shape.qk_norm,
@@ -139,6 +141,9 @@ def _layer_spec(config: TransformerConfig) -> ModuleSpec:
         # Transformer Engine fuses this norm into a dense layer's first matrix, not into a mixture's. Under the same
         # keys a checkpoint of either spec loads into the other.
         del layer.sharded_state_dict_keys_map["pre_mlp_layernorm."]
+        layer.mlp.submodules.experts.submodules.activation_func = SwiGLU
+    else:
+        layer.mlp.submodules.activation_func = SwiGLU
     return spec
 
 

@@ -135,6 +135,7 @@ def build_context(
     master_port: int = 0,
     store: Store | None = None,
     attempt: int = 0,
+    store_is_served: bool = False,
     timeout_seconds: float = 7200.0,
 ) -> ParallelContext:
     """Starts the process group (gloo on CPU, NCCL on CUDA) if there is none and lays the axes over it.
@@ -143,6 +144,7 @@ def build_context(
         store: a rendezvous store to use; by default a TCP store at master_addr:master_port
             (in one process a store in memory).
         attempt: how often the launcher started the job anew; attempts share one store and must not meet in it.
+        store_is_served: whether the launcher serves the TCP store already; else rank 0 does.
         timeout_seconds: how long a collective may wait for another rank (one rank may work alone for long).
     Raises:
         ConfigError: the layout does not fit the world size.
@@ -157,7 +159,13 @@ def build_context(
         raise ConfigError(problems)
     install_cpu_platform()
     if not dist.is_initialized():
-        _start_process_group(rank, world_size, local_rank, master_addr, master_port, store, attempt, timeout_seconds)
+        timeout = datetime.timedelta(seconds=timeout_seconds)
+        if store is None and world_size == 1:
+            store = HashStore()
+        elif store is None:
+            serves = rank == 0 and not store_is_served
+            store = TCPStore(master_addr, master_port, world_size, serves, timeout=timeout)
+        _start_process_group(rank, world_size, local_rank, PrefixStore(f"attempt_{attempt}", store), timeout)
     global _laid
     if _laid is None or _axis_sizes(_laid.config) != _axis_sizes(config):
         _laid = _lay_axes(config, local_rank)
@@ -165,8 +173,8 @@ def build_context(
 
 
 _laid: ParallelContext | None = None
-"""The layout that Megatron's own global state is in. Laying it anew makes new groups, and torch keeps the old ones with
-their sockets, so an equal layout is taken again."""
+"""The layout that Megatron's own global state is in; an equal one is taken again. Laying another one ends the groups of
+this one, and with them whatever was built on it."""
 
 
 def _axis_sizes(config: ParallelConfig) -> tuple[int, ...]:
@@ -174,31 +182,12 @@ def _axis_sizes(config: ParallelConfig) -> tuple[int, ...]:
 
 
 def _start_process_group(
-    rank: int,
-    world_size: int,
-    local_rank: int,
-    master_addr: str,
-    master_port: int,
-    store: Store | None,
-    attempt: int,
-    timeout_seconds: float,
+    rank: int, world_size: int, local_rank: int, store: Store, timeout: datetime.timedelta
 ) -> None:
-    timeout = datetime.timedelta(seconds=timeout_seconds)
-    if store is None:
-        store = (
-            HashStore()
-            if world_size == 1
-            else TCPStore(master_addr, master_port, world_size, rank == 0, timeout=timeout)
-        )
     if on_cuda():
         torch.cuda.set_device(local_rank)
-    dist.init_process_group(
-        "nccl" if on_cuda() else "gloo",
-        store=PrefixStore(f"attempt_{attempt}", store),
-        rank=rank,
-        world_size=world_size,
-        timeout=timeout,
-    )
+    backend = "nccl" if on_cuda() else "gloo"
+    dist.init_process_group(backend, store=store, rank=rank, world_size=world_size, timeout=timeout)
 
 
 def _lay_axes(config: ParallelConfig, local_rank: int) -> ParallelContext:
@@ -207,6 +196,8 @@ def _lay_axes(config: ParallelConfig, local_rank: int) -> ParallelContext:
         from megatron.core import parallel_state
         from megatron.core.tensor_parallel import model_parallel_cuda_manual_seed
 
+    for group in (parallel_state._global_process_group_list or [])[1:]:  # else their threads and sockets stay
+        dist.destroy_process_group(group)
     parallel_state.destroy_model_parallel()
     parallel_state.initialize_model_parallel(
         config.tp,

@@ -18,6 +18,9 @@ from megatron_redone.models.build import ModelChunks
 from megatron_redone.parallel.context_parallel import gather_values, local_index, row_multiple
 from megatron_redone.parallel.vocab_logprobs import vocab_parallel_entropy, vocab_parallel_logprobs
 
+LABEL_MULTIPLE = 16
+"""Labels whose logits are computed together come in such numbers: matrix products of odd heights are slower."""
+
 
 class LabelsHere(NamedTuple):
     """The labels of a micro-batch that fall to this context-parallel rank."""
@@ -45,10 +48,10 @@ class Rows:
         return row_multiple(self.context.cp.size) * sequence_ranks
 
     def forward(self, chunk: Any, batch: PackedBatch) -> Tensor:
-        """A chunk's output: logits [n, vocabulary / tp] at this rank's labels on the last one, hidden states else."""
+        """A chunk's output: hidden states, or logits [m, vocabulary / tp] of this rank's labels, filled up, on the last."""
         device = self.context.device
         packed = self.model.packed(batch.cu_seqlens, batch.positions.to(device))
-        packed.logit_positions_N = self._labels_here(batch).rows_n.to(device)
+        packed.logit_positions_N = _filled_up(self._labels_here(batch).rows_n).to(device)
         index = self._index(batch)
         tokens = batch.tokens[index].to(device)
         padding = (index >= batch.num_real_tokens).to(device)
@@ -64,14 +67,14 @@ class Rows:
     def label_logprobs(self, logits: Tensor, batch: PackedBatch, temperature: float) -> Tensor:
         """Log-probability [N] of each label of a row, those of other context-parallel ranks among them."""
         here = self._labels_here(batch)
-        labels = batch.labels[here.positions_n].to(logits.device)
-        values = vocab_parallel_logprobs(logits, labels, self.context.tp.group, temperature)
+        labels = _filled_up(batch.labels[here.positions_n]).to(logits.device)
+        values = vocab_parallel_logprobs(logits, labels, self.context.tp.group, temperature)[: here.rows_n.numel()]
         return gather_values(values, here.places_n.to(values.device), here.num_labels, self.context.cp)
 
     def label_entropy(self, logits: Tensor, batch: PackedBatch, temperature: float) -> Tensor:
         """Entropy [N] of the prediction of each label, in nats."""
         here = self._labels_here(batch)
-        values = vocab_parallel_entropy(logits, self.context.tp.group, temperature)
+        values = vocab_parallel_entropy(logits, self.context.tp.group, temperature)[: here.rows_n.numel()]
         return gather_values(values, here.places_n.to(values.device), here.num_labels, self.context.cp)
 
     def num_real_tokens(self, batch: PackedBatch) -> int:
@@ -93,3 +96,9 @@ class Rows:
         if self.model.config.sequence_parallel and not first:
             padding_T = padding_T.chunk(self.context.tp.size)[self.context.tp.rank]
         return padding_T.unsqueeze(0)
+
+
+def _filled_up(values_n: Tensor) -> Tensor:
+    """The values with copies of the last one, so that they are a multiple of LABEL_MULTIPLE."""
+    missing = -values_n.numel() % LABEL_MULTIPLE
+    return torch.cat([values_n, values_n[-1:].expand(missing)]) if missing and values_n.numel() else values_n

@@ -11,7 +11,7 @@ from typing import Any
 
 from megatron_redone.checkpoint.config import DEFAULT_CHECKPOINTS, CheckpointConfig
 from megatron_redone.checkpoint.distributed import CheckpointSeries, has_checkpoint
-from megatron_redone.common.files import atomic_write_json
+from megatron_redone.common.files import atomic_write_json, disk_full_reported
 from megatron_redone.common.jsonl import read_jsonl_lenient
 from megatron_redone.common.logging import Progress, get_logger
 from megatron_redone.parallel.context import ParallelContext
@@ -126,7 +126,8 @@ class TrainingRun:
     def close(self) -> None:
         """Writes out what TensorBoard has not yet."""
         if self._tensorboard is not None:
-            self._tensorboard.close()
+            with disk_full_reported(self.folder):
+                self._tensorboard.close()
 
     def summary(self) -> dict[str, int]:
         """Counts for the manifest."""
@@ -168,8 +169,11 @@ class TrainingRun:
     def _record(self, step: int, metrics: dict[str, float], seconds: float, speeds: RankSpeeds | None) -> None:
         self._rows.append({"step": step, **metrics})
         self._ledger_rows.append({"step": step, **self.ledger.state()})
-        if not self.context.is_main:
-            return
+        if self.context.is_main:
+            with disk_full_reported(self.folder):
+                self._write_curves(step, metrics, seconds, speeds)
+
+    def _write_curves(self, step: int, metrics: Mapping[str, float], seconds: float, speeds: RankSpeeds | None) -> None:
         if self._tensorboard is None:
             from torch.utils.tensorboard import SummaryWriter
 
@@ -186,7 +190,7 @@ class TrainingRun:
         if not self.context.is_main:
             return
         for name, rows in (("metrics.jsonl", self._rows), (LEDGER, self._ledger_rows)):
-            with (self.folder / name).open("w", encoding="utf-8") as file:
+            with disk_full_reported(self.folder / name), (self.folder / name).open("w", encoding="utf-8") as file:
                 # sorted as those that a checkpoint gave back are: a resume changes no byte
                 file.writelines(json.dumps(row, sort_keys=True) + "\n" for row in rows)
         atomic_write_json(self.folder / "training.json", self.summary())

@@ -50,7 +50,7 @@ def text_files() -> list[Path]:
     """The project's own text files: the top level and the known folders, no outputs, no caches."""
     folders = ["megatron_redone", "checkpoints_conversion", "examples", "tools", "slurm", "tests", "docs"]
     folders += ["requirements", ".ci"]
-    found = [path for path in ROOT.iterdir() if path.is_file()]
+    found = [path for path in ROOT.iterdir() if path.is_file() and path.name != ".git"]  # a worktree's is a file
     found += [path for folder in folders for path in (ROOT / folder).rglob("*") if path.is_file()]
     return sorted(p for p in found if p.suffix in TEXT_SUFFIXES and "__pycache__" not in p.parts)
 

@@ -5,69 +5,47 @@ The control writes as one would without care, and has to lose files: else the ki
 
 from __future__ import annotations
 
-import os
+import contextlib
 import random
-import signal
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
+import shutil
+from collections.abc import Callable
+from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 
 from megatron_redone.checkpoint.config import CheckpointConfig
 from megatron_redone.checkpoint.distributed import CheckpointSeries
+from megatron_redone.common.errors import CheckpointError
 from megatron_redone.parallel.context import ParallelContext
-from tests.faults.writer import ENTRIES, state_of
+from tests.faults.table import FaultTable
+from tests.faults.training import FORKS
+from tests.faults.writer import ENTRIES, sharded, state_of, write_carelessly, write_checkpoints
 
-ROOT = Path(__file__).resolve().parents[2]
+KILLS = pytest.mark.parametrize("kills", [10, pytest.param(150, marks=[pytest.mark.slow, pytest.mark.faults])])
 BYTES = 4 * ENTRIES
+CHECKPOINT_FILES = {".step-*.tmp/*.distcp": BYTES, ".step-*.tmp/.metadata": 1, ".step-*.tmp/checkpoint.json": 1}
+"""What is written before a checkpoint gets its name, by the sizes at which to kill."""
 
 
-class Writer:
-    """The process that forks writers."""
-
-    def __init__(self) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, "-W", "ignore", "-m", "tests.faults.writer"],
-            cwd=ROOT,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-        )
-
-    def line(self) -> str:
-        assert self.process.stdout is not None
-        return self.process.stdout.readline()
-
-    def killed(self, kind: str, folder: Path, moment: Callable[[], bool]) -> int:
-        """Starts a writer, kills it in the moment after its second step, and tells how many steps it had written."""
-        assert self.process.stdin is not None
-        folder.mkdir()
-        self.process.stdin.write(f"{kind} {folder}\n")
-        self.process.stdin.flush()
-        writer = int(self.line())
-        written = [int(self.line()), int(self.line())]
-        while not moment():
-            pass
-        os.kill(writer, signal.SIGKILL)
-        while (text := self.line().strip()) != "end":
-            written.append(int(text))
-        return written[-1]
-
-
-@pytest.fixture(scope="module")
-def writer() -> Iterator[Writer]:
-    started = Writer()
-    yield started
-    assert started.process.stdin is not None and started.process.stdout is not None
-    started.process.kill()
-    started.process.wait()
-    started.process.stdin.close()
-    started.process.stdout.close()
+def steps_before_kill(write: Callable[[Path, Connection], None], folder: Path, moment: Callable[[], bool]) -> int:
+    """Starts a writer, kills it in the moment after its second step, and tells how many steps it had written."""
+    folder.mkdir()
+    reported, reports = FORKS.Pipe(duplex=False)
+    writer = FORKS.Process(target=write, args=(folder, reports))
+    writer.start()
+    reports.close()
+    written = [reported.recv(), reported.recv()]
+    while not moment():
+        pass
+    writer.kill()
+    writer.join()
+    with contextlib.suppress(EOFError):
+        while True:
+            written.append(reported.recv())
+    reported.close()
+    return int(written[-1])
 
 
 def size_reached(folder: Path, pattern: str, wanted: int) -> Callable[[], bool]:
@@ -82,46 +60,51 @@ def size_reached(folder: Path, pattern: str, wanted: int) -> Callable[[], bool]:
     return reached
 
 
-def moment_of(random_numbers: random.Random, folder: Path) -> Callable[[], bool]:
-    """A moment in the life of a checkpoint that is being written."""
-    kind = random_numbers.randrange(4)
-    if kind == 0:
-        return size_reached(folder, ".step-*.tmp/*.distcp", random_numbers.randrange(BYTES))
-    if kind == 1:
-        return size_reached(folder, ".step-*.tmp/.metadata", 0)
-    if kind == 2:
-        return size_reached(folder, ".step-*.tmp/checkpoint.json", 0)
+def moment_of(random_numbers: random.Random, folder: Path, files: dict[str, int]) -> Callable[[], bool]:
+    """A moment in the life of what is being written: when one of its files has some size, or any."""
+    pattern = random_numbers.choice([*files, None])
+    if pattern is not None:
+        return size_reached(folder, pattern, random_numbers.randrange(files[pattern]))
     looks = iter(range(random_numbers.randrange(3000)))
     return lambda: next(looks, None) is None
 
 
-def sharded(value: torch.Tensor) -> dict[str, Any]:
-    from megatron.core.dist_checkpointing import ShardedTensor
+def newest_is_whole(folder: Path, written: int, context: ParallelContext) -> bool:
+    """Whether the newest checkpoint loads with what its step wrote: the last one reported, or the one after it."""
+    try:
+        series = CheckpointSeries(folder, context, CheckpointConfig(on_damage="refuse"))
+        state, extra = series.load(lambda: sharded(torch.zeros(ENTRIES)))
+    except CheckpointError:
+        return False
+    step = extra["step"]  # one more than reported where the kill came between the rename and the message
+    return step in (written, written + 1) and torch.equal(state["weight"], state_of(step))
 
-    return {"weight": ShardedTensor.from_rank_offsets("weight", value)}
 
-
-@pytest.mark.parametrize("kills", [10, pytest.param(150, marks=[pytest.mark.slow, pytest.mark.faults])])
+@KILLS
 def test_no_kill_loses_a_checkpoint(
-    kills: int, writer: Writer, parallel_context: ParallelContext, tmp_path: Path
+    kills: int, parallel_context: ParallelContext, tmp_path: Path, fault_table: FaultTable
 ) -> None:
-    random_numbers = random.Random(7)
+    random_numbers, counts, lost = random.Random(7), fault_table.of("kill -9 while one process writes a checkpoint"), []
     for number in range(kills):
         folder = tmp_path / str(number)
-        written = writer.killed("good", folder, moment_of(random_numbers, folder))
-        series = CheckpointSeries(folder, parallel_context, CheckpointConfig(on_damage="refuse"))
-        state, extra = series.load(lambda: sharded(torch.zeros(ENTRIES)))
-        assert extra["step"] in (written, written + 1), f"kill {number}"  # killed between the rename and the message
-        assert torch.equal(state["weight"], state_of(extra["step"])), f"kill {number}"
+        written = steps_before_kill(write_checkpoints, folder, moment_of(random_numbers, folder, CHECKPOINT_FILES))
+        if not newest_is_whole(folder, written, parallel_context):
+            lost.append(number)
+        counts.add(lost_checkpoints=number in lost)
+        shutil.rmtree(folder)
+    assert lost == []
 
 
-def test_a_careless_writer_loses_files(writer: Writer, tmp_path: Path) -> None:
-    lost = 0
-    for number in range(10):
+@KILLS
+def test_a_careless_writer_loses_files(kills: int, tmp_path: Path, fault_table: FaultTable) -> None:
+    random_numbers, counts, lost = random.Random(8), fault_table.of("control: `torch.save` under the final name"), []
+    for number in range(kills):
         folder = tmp_path / str(number)
-        writer.killed("naive", folder, lambda path=folder / "latest.pt": path.stat().st_size < BYTES)  # type: ignore[misc]
+        steps_before_kill(write_carelessly, folder, moment_of(random_numbers, folder, {"latest.pt": BYTES}))
         try:
             torch.load(folder / "latest.pt", weights_only=True)
         except (RuntimeError, EOFError):
-            lost += 1
-    assert lost > 0
+            lost.append(number)
+        counts.add(lost_checkpoints=number in lost)
+        shutil.rmtree(folder)
+    assert lost

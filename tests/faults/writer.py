@@ -1,19 +1,21 @@
-"""Writes one checkpoint after another until it is killed. One process imports everything and forks a writer a request.
-
-Standard input, a line a request: `good FOLDER` or `naive FOLDER`. Standard output: the writer's process id, then a line
-for every step that is safely written, then `end` when it was killed.
-"""
+"""Writes one checkpoint after another until it is killed, in a process forked from one that has imported everything."""
 
 from __future__ import annotations
 
 import itertools
 import os
-import sys
 import warnings
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 import torch
+from megatron.core.dist_checkpointing import ShardedTensor
+
+from megatron_redone.checkpoint.distributed import CheckpointSeries
+from megatron_redone.launch.processes import end_with_parent
+from megatron_redone.parallel.config import ParallelConfig
+from megatron_redone.parallel.context import build_context
 
 ENTRIES = 400_000
 """Of the one tensor: 1.6 MB, so that a write takes long enough to be met."""
@@ -24,45 +26,31 @@ def state_of(step: int) -> torch.Tensor:
     return torch.full((ENTRIES,), float(step))
 
 
-def write_good(folder: Path) -> None:
-    from megatron.core.dist_checkpointing import ShardedTensor
+def sharded(value: torch.Tensor) -> dict[str, Any]:
+    """The tensor as a checkpoint's state."""
+    return {"weight": ShardedTensor.from_rank_offsets("weight", value)}
 
-    from megatron_redone.checkpoint.distributed import CheckpointSeries
-    from megatron_redone.parallel.config import ParallelConfig
-    from megatron_redone.parallel.context import build_context
 
+def write_checkpoints(folder: Path, written: Connection) -> None:
+    """Writes in the background, as training does; sends the number of every step that is safely written."""
+    begin()
     series = CheckpointSeries(folder, build_context(ParallelConfig()))
     for step in itertools.count(1):
-        state: dict[str, Any] = {"weight": ShardedTensor.from_rank_offsets("weight", state_of(step))}
-        series.save(step, state, {"step": step})
-        series.finish()
-        print(step, flush=True)
+        series.save(step, sharded(state_of(step)), {"step": step})  # the one before stands when this returns
+        if step > 1:
+            written.send(step - 1)
 
 
-def write_naive(folder: Path) -> None:
+def write_carelessly(folder: Path, written: Connection) -> None:
+    """The control: the file has its final name while it is written."""
+    begin()
     for step in itertools.count(1):
         torch.save(state_of(step), folder / "latest.pt")
-        print(step, flush=True)
+        written.send(step)
 
 
-def main() -> None:
+def begin() -> None:
+    """What every writer does first."""
+    end_with_parent(os.getppid())
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
-    from megatron.core import dist_checkpointing, parallel_state  # noqa: F401 - before the forks
-
-    import megatron_redone.checkpoint.write  # noqa: F401
-    from megatron_redone.launch.processes import end_with_parent
-
-    for line in sys.stdin:
-        kind, folder = line.split(maxsplit=1)
-        parent, child = os.getpid(), os.fork()
-        if child == 0:
-            end_with_parent(parent)
-            print(os.getpid(), flush=True)
-            {"good": write_good, "naive": write_naive}[kind](Path(folder.strip()))
-        os.waitpid(child, 0)
-        print("end", flush=True)
-
-
-if __name__ == "__main__":
-    main()

@@ -249,6 +249,7 @@ def failing_ranks(message: str) -> BaseException:
         (OSError(errno.ENOSPC, "No space left on device"), DiskFullError, "the disk is full"),
         (failing_ranks("Worker failure: [Errno 28] No space left on device"), DiskFullError, "the disk is full"),
         (failing_ranks("Worker failure: unexpected pos 64 vs 0"), DiskFullError, "the disk is full"),
+        (RuntimeError("basic_ios::clear: iostream error"), DiskFullError, "the disk is full"),
         (failing_ranks("Worker failure: it rains"), RedoneError, "rank 0: Worker failure: it rains"),
         (KeyboardInterrupt("now"), KeyboardInterrupt, "now"),
     ],

@@ -55,6 +55,12 @@ def test_variables_of_torchrun() -> None:
     assert not expected.is_main
 
 
+def test_torchruns_own_store_is_used() -> None:
+    assert not from_environ({**TORCHRUN, "TORCHELASTIC_USE_AGENT_STORE": "False"}).store_is_served
+    served = from_environ({**TORCHRUN, "TORCHELASTIC_USE_AGENT_STORE": "True"})
+    assert served.store_is_served and served.rendezvous()["store_is_served"]
+
+
 def test_variables_of_a_slurm_step() -> None:
     assert from_environ(SLURM) == LaunchEnvironment(9, 1, 10, 2, "node-1", 20123, 1, 6)
     assert from_environ({**SLURM, "MASTER_PORT": "1234"}).master_port == 1234

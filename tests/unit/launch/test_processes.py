@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -47,6 +48,23 @@ LAUNCHER = """
 import os, sys
 from megatron_redone.launch.processes import run_on_host
 sys.exit(run_on_host([sys.executable, "-c", *sys.argv[2:]], int(sys.argv[1]), os.environ, grace_seconds=0.2))
+"""
+
+# Starts one rank, as torchrun does: without asking the kernel to end it. The rank answers SIGUSR1.
+TORCHRUN = """
+import signal, subprocess, sys
+subprocess.Popen([sys.executable, "-c", *sys.argv[1:]])
+signal.pause()
+"""
+TORCHRUN_RANK = """
+import os, signal, sys
+from megatron_redone.launch.processes import end_with_launcher
+end_with_launcher(os.environ)
+fifo = open(sys.argv[1], "w")
+signal.signal(signal.SIGUSR1, lambda number, frame: print("alive", file=fifo, flush=True))
+print(os.getpid(), file=fifo, flush=True)
+while True:
+    signal.pause()
 """
 
 
@@ -130,6 +148,12 @@ while True:
     assert capfd.readouterr().err == expected
 
 
+def test_a_rank_0_that_was_killed_is_told(capfd: pytest.CaptureFixture[str]) -> None:
+    program = "import os, signal\nif os.environ['RANK'] == '0': os.kill(os.getpid(), signal.SIGKILL)"
+    assert run_on_host(python(program), 2, os.environ) == 128 + signal.SIGKILL
+    assert capfd.readouterr().err == "rank 0 of 2 was ended by SIGKILL\n"
+
+
 @pytest.mark.parametrize(
     ("statement", "code", "said"),
     [
@@ -201,6 +225,24 @@ def test_ranks_die_with_a_killed_launcher(launch: Callable[[str], Launcher]) -> 
     assert launcher.all_ranks_are_gone()
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="the kernel ends orphans on Linux only")
+@pytest.mark.parametrize(("started_by_torchrun", "answer"), [(True, ""), (False, "alive\n")])
+def test_ranks_die_with_a_killed_torchrun(tmp_path: Path, started_by_torchrun: bool, answer: str) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("TORCHELASTIC_")}
+    environ |= {"RANK": "0"} | ({"TORCHELASTIC_RUN_ID": "run"} if started_by_torchrun else {})
+    launcher = subprocess.Popen(python(TORCHRUN, TORCHRUN_RANK, str(tmp_path / "fifo")), cwd=ROOT, env=environ)
+    with (tmp_path / "fifo").open(encoding="utf-8") as fifo:
+        rank = int(fifo.readline())
+        launcher.kill()
+        launcher.wait(SECONDS)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(rank, signal.SIGUSR1)
+        assert fifo.readline() == answer  # at once empty where nobody is left to write
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(rank, signal.SIGKILL)
+
+
 def test_a_program_that_cannot_start_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         run_on_host([str(tmp_path / "none")], 2, os.environ)
@@ -225,6 +267,12 @@ def test_rank_environment_overrides_an_outer_one() -> None:
         "1234",
         "h",
     )
+
+
+def test_ranks_below_one_process_of_torchrun_serve_their_own_store() -> None:
+    outer = {"TORCHELASTIC_USE_AGENT_STORE": "True", "TORCHELASTIC_RESTART_COUNT": "1", "TORCHELASTIC_RUN_ID": "r"}
+    place = from_environ(rank_environment(outer, rank=0, nproc=2, port=1234))
+    assert not place.store_is_served and place.restart_count == 0
 
 
 def test_free_port_can_be_bound() -> None:

@@ -13,8 +13,9 @@ from megatron_redone.models.presets import get_preset
 from megatron_redone.models.weights import RandomWeights
 from megatron_redone.parallel.context import ParallelContext
 from megatron_redone.training.engine import MegatronEngine
+from megatron_redone.training.rows import LABEL_MULTIPLE
 
-LENGTH = 60
+LENGTH, LABELS = 60, LABEL_MULTIPLE
 """Short: attention is two matrix products, which torch counts."""
 
 
@@ -23,13 +24,13 @@ def test_forward_operations(parallel_context: ParallelContext, preset: str) -> N
     shape = get_preset(preset)
     engine = MegatronEngine(shape, parallel_context)
     engine.load_hf_weights(RandomWeights(shape, 0), preset)
-    labelled = [0.0] * (LENGTH - 30) + [1.0] * 30
+    labelled = [0.0] * (LENGTH - LABELS) + [1.0] * LABELS
     batch = PackedBatch.from_documents([Document([1] * LENGTH, labelled, "a")])
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         engine.logprobs([batch])
     pairs = LENGTH * LENGTH - LENGTH * (LENGTH + 1) / 2  # of a query and a later key: torch counts them
     masked = 4.0 * shape.num_heads * shape.head_dim * pairs * shape.num_layers
-    assert counter.get_total_flops() == forward_flops(shape, [LENGTH], num_logits=30) + masked
+    assert counter.get_total_flops() == forward_flops(shape, [LENGTH], num_logits=LABELS) + masked
 
 
 def test_documents_add_up_and_backward_is_two_forwards() -> None:
