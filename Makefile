@@ -51,8 +51,10 @@ test: lint  ## style, types and every test that is not slow
 test-full: lint  ## the same with the slow tests
 	$(PYTEST)
 
-test-faults: install  ## the long fault tests: 150 kills while a checkpoint is written
-	$(PYTEST) tests/faults -m faults
+test-faults: install  ## the long fault tests (kills, stops, restarts); what they cost goes to runs/faults.md
+	$(PYTEST) tests/faults -m faults --fault-table runs/faults.json
+	@$(VENV)/bin/python -m tests.faults.table runs/faults.json > runs/faults.md
+	@cat runs/faults.md
 
 lint: install  ## ruff check, ruff format --check, mypy
 	$(VENV)/bin/ruff check .

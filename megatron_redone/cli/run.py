@@ -47,6 +47,7 @@ def run_recipe(
 
 
 def _run_here(recipe: Recipe, from_stage: str | None, only_stage: str | None, exit_after_minutes: float | None) -> None:
+    from megatron_redone.parallel.context import left_together
     from megatron_redone.recipes.runner import RecipeRunner
     from megatron_redone.reporting.html import write_report
     from megatron_redone.reporting.run_files import load_run
@@ -56,7 +57,8 @@ def _run_here(recipe: Recipe, from_stage: str | None, only_stage: str | None, ex
     place = from_environ(os.environ)
     install_stop_signals(exit_after_minutes)
     command = shlex.join(["redone", *sys.argv[1:]])
-    workspace = RecipeRunner(recipe, command, place).run(from_stage, only_stage)
+    with left_together(place.world_size):
+        workspace = RecipeRunner(recipe, command, place).run(from_stage, only_stage)
     if place.is_main:
         report = write_report(workspace.root, workspace.root / "report.html")
         print_summary(load_run(workspace.root), CONSOLE, report)

@@ -6,9 +6,12 @@ nowhere else.
 
 from __future__ import annotations
 
+import contextlib
 import datetime
+import gc
+import traceback
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
@@ -16,7 +19,7 @@ import torch
 import torch.distributed as dist
 from torch._C._distributed_c10d import HashStore, PrefixStore, Store, TCPStore
 
-from megatron_redone.common.errors import ConfigError
+from megatron_redone.common.errors import ConfigError, Interrupted
 from megatron_redone.parallel.config import ParallelConfig
 from megatron_redone.parallel.platform import install_cpu_platform, on_cuda
 
@@ -228,11 +231,35 @@ def _lay_axes(config: ParallelConfig, local_rank: int) -> ParallelContext:
 
 
 def shutdown() -> None:
-    """Ends Megatron's state and the process group."""
+    """Ends Megatron's state and all groups, with the threads that serve those which nobody holds any more.
+
+    A thread that lets go of its last collective while the interpreter is ending aborts the process, whatever the
+    outcome of the run was.
+    """
     from megatron.core import parallel_state
 
     global _laid
     _laid = None
     parallel_state.destroy_model_parallel()
+    for forgotten in ("_INTRA_PARTIAL_DATA_PARALLEL_GROUP_WITH_CP", "_INTRA_PARTIAL_DATA_PARALLEL_GROUP_WITH_CP_GLOO"):
+        setattr(parallel_state, forgotten, None)
     if dist.is_initialized():
         dist.destroy_process_group()
+    gc.collect()  # engines refer to themselves, and to groups
+
+
+@contextlib.contextmanager
+def left_together(world_size: int) -> Iterator[None]:
+    """Ends the groups of several ranks when they are done or have agreed on a stop.
+
+    A rank that fails alone leaves them alone: the others may never come to what it would wait for.
+    """
+    try:
+        yield
+    except Interrupted as error:
+        if world_size > 1:
+            traceback.clear_frames(error.__traceback__)  # where it was raised, engines are held
+            shutdown()
+        raise
+    if world_size > 1:
+        shutdown()

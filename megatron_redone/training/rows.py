@@ -48,7 +48,7 @@ class Rows:
         return row_multiple(self.context.cp.size) * sequence_ranks
 
     def forward(self, chunk: Any, batch: PackedBatch) -> Tensor:
-        """A chunk's output: hidden states, or logits [m, vocabulary / tp] of this rank's labels, filled up, on the last."""
+        """A chunk's output: hidden states, or on the last one logits [m, vocabulary / tp] of our labels, filled up."""
         device = self.context.device
         packed = self.model.packed(batch.cu_seqlens, batch.positions.to(device))
         packed.logit_positions_N = _filled_up(self._labels_here(batch).rows_n).to(device)

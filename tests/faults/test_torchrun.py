@@ -10,6 +10,7 @@ from random import Random
 
 import pytest
 
+from megatron_redone.checkpoint.distributed import LATEST
 from megatron_redone.launch.processes import free_port
 from tests.faults.table import Counts, FaultTable
 from tests.faults.training import (
@@ -17,6 +18,7 @@ from tests.faults.training import (
     NUM_STEPS,
     Launched,
     assert_equal,
+    checkpoints,
     fork,
     go_on,
     more_steps,
@@ -50,7 +52,7 @@ def kill_and_await_restart(training: Launched, output: Path, victim: int, counts
 def test_a_restart_and_then_a_killed_torchrun(run: Callable[[], Path], whole: Path, fault_table: FaultTable) -> None:
     output = run()
     training = torchrun(output, options=["--standalone", "--max-restarts", "1"])
-    wait_until(more_steps(output, EVERY + 1), training)
+    wait_until((checkpoints(output) / LATEST).is_file, training)
     kill_and_await_restart(training, output, 1, fault_table.of(RESTART))
     assert "going on from step" in training.said()
     wait_until(more_steps(output, EVERY), training)

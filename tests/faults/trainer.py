@@ -21,6 +21,8 @@ import megatron_redone.reporting.html  # noqa: F401
 from megatron_redone.cli.main import main
 from megatron_redone.launch.processes import end_with_parent
 
+PREEMPTED = 75
+
 
 def enter_mounts(process: int) -> None:
     """Joins the namespaces in which another process has mounted something; this one has to have a single thread."""
@@ -47,4 +49,13 @@ def run_rank(environ: Mapping[str, str], arguments: Sequence[str], log: Path, mo
         enter_mounts(mounts_of)
     warnings.simplefilter("ignore")
     sys.argv = ["redone", *arguments]
-    sys.exit(main(arguments))
+    code = main(arguments)
+    if code in (0, PREEMPTED) and int(environ["WORLD_SIZE"]) > 1:
+        sys.exit(code if not group_threads() else f"threads of groups are left: {group_threads()}")
+    sys.exit(code)
+
+
+def group_threads() -> list[str]:
+    """Names of the threads that serve gloo's groups (Linux): one that works while Python ends aborts the process."""
+    names = (path.read_text().strip() for path in Path("/proc/self/task").glob("*/comm"))
+    return [name for name in names if "gloo" in name]
