@@ -27,9 +27,9 @@ CPU_ALLOCATOR = {
     "MALLOC_TRIM_THRESHOLD_": "17179869184",
     "THP_MEM_ALLOC_ENABLE": "1",
 }
-# Threads that wait spin for some microseconds and then sleep. One that spins on takes the core that the thread it waits
-# for needs: with another process on the machine, training with two threads fell to a tenth of its rate. One that sleeps at
-# once is woken late: SFT with two threads then lost a sixth of its rate.
+# Threads that wait spin for some microseconds and then sleep. One that spins on takes the core that the thread it
+# waits for needs: with another process on the machine, training with two threads fell to a tenth of its rate. One that
+# sleeps at once is woken late: SFT with two threads then lost a sixth of its rate.
 CPU_WAIT = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "3000"}
 # Megatron decorates functions for torch.compile; on a CPU compiling costs more than it brings in these sizes.
 CPU_COMPILER = {"TORCHDYNAMO_DISABLE": "1"}
