@@ -40,3 +40,7 @@ class SwiGLU(nn.Module):
         """silu(first half) * second half of the last dimension."""
         result: Tensor = _SwiGLU.apply(both)  # type: ignore[no-untyped-call]
         return result
+
+    def sharded_state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """No parameters."""
+        return {}
