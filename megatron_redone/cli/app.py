@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
+
+from megatron_redone.cli.benchmark_app import benchmark_app
+from megatron_redone.cli.convert_app import convert_app
+from megatron_redone.cli.curate_app import curate_app
 
 app = typer.Typer(
     name="redone",
@@ -140,76 +144,9 @@ def verify_resume_rank_command(folder: Path, side: str, plant: Annotated[str | N
     verify_resumes_rank(folder, "save" if side == "save" else "load", plant)
 
 
-benchmark_app = typer.Typer(help="Measure speed and memory on this machine.", no_args_is_help=True)
+app.add_typer(curate_app, name="curate")
 app.add_typer(benchmark_app, name="benchmark")
-
-
-@benchmark_app.command("train")
-def benchmark_train_command(
-    preset: Annotated[str | None, typer.Option(help="Shape by name, with random weights: `qwen3-30m`.")] = None,
-    model: Annotated[Path | None, typer.Option(help="Hugging Face model folder instead.")] = None,
-    conversations: Annotated[
-        Path | None,
-        typer.Option(help="JSONL of `messages`, packed as SFT packs them; by default random tokens, all labels."),
-    ] = None,
-    document_length: Annotated[
-        int | None, typer.Option(help="Tokens of a random document; by default as long as a row.")
-    ] = None,
-    sequence_length: Annotated[int, typer.Option(help="Tokens of a packed row, which is one micro-batch.")] = 1024,
-    rows: Annotated[int, typer.Option(help="Packed rows of a step, over all replicas.")] = 1,
-    steps: Annotated[int, typer.Option(help="Steps that are measured.")] = 10,
-    warmup: Annotated[int, typer.Option(help="Steps before them.")] = 2,
-    profiled: Annotated[int, typer.Option(help="Steps after them that tell where the time goes.")] = 2,
-    precision: Annotated[str, typer.Option(help="bf16 or fp32.")] = "bf16",
-    layout: Annotated[str, typer.Option(help="`tp=2,pp=2` and any other key of `parallel`.")] = "",
-    nproc: Annotated[int, typer.Option("--nproc", min=1, help="Processes on this host.")] = 1,
-    peer: Annotated[
-        bool, typer.Option("--peer", help="Beside each step, forward and backward of plain transformers.")
-    ] = False,
-    out: Annotated[Path | None, typer.Option(help="JSON file for everything that was measured.")] = None,
-) -> None:
-    """Tokens/s, model FLOP/s against the matrix products this machine reaches, memory by rank, time by part.
-
-    Trains for some steps on rows as training stages pack them and tells medians. Useful tokens are those that are
-    no padding. Operations are those the maths needs (`models/flops.py`).
-    """
-    from megatron_redone.cli.benchmark import benchmark_training
-
-    settings = {
-        "preset": preset if preset or model else "qwen3-30m",
-        "model": model and str(model),
-        "conversations": conversations and str(conversations),
-        "document_length": document_length,
-        "sequence_length": sequence_length,
-        "rows": rows,
-        "steps": steps,
-        "warmup": warmup,
-        "profiled": profiled,
-        "peer": peer,
-        "parallel": {"precision": precision},
-    }
-    benchmark_training(settings, layout, nproc, out)
-
-
-@benchmark_app.command("convert")
-def benchmark_convert_command(
-    folder: Annotated[Path, typer.Option(help="New folder with room for three times the model; kept.")],
-    preset: Annotated[str, typer.Option(help="Shape by name.")] = "qwen3-30b-a3b",
-    layers: Annotated[int, typer.Option(min=1, help="So many layers of it; one of Qwen3-30B-A3B has 1.2 GB.")] = 4,
-    shard_gib: Annotated[float, typer.Option(help="Largest shard of the model folder, in GiB.")] = 2.0,
-    processes: Annotated[int, typer.Option(min=1, help="Processes of a conversion.")] = 2,
-    rounds: Annotated[int, typer.Option(min=1, help="Copies and conversions, in turn.")] = 3,
-    out: Annotated[Path | None, typer.Option(help="JSON file for everything that was measured.")] = None,
-) -> None:
-    """Time and memory of both conversions, against a copy of the same bytes in the same round.
-
-    Makes a bf16 model folder of random bits first. The page cache is dropped before each program where the system
-    allows it (as root).
-    """
-    from megatron_redone.cli.benchmark import benchmark_conversion
-
-    benchmark_conversion(preset, layers, folder, shard_gib, processes, rounds, out)
-
+app.add_typer(convert_app, name="convert")
 
 tasks_app = typer.Typer(help="The task catalogue.", no_args_is_help=True)
 app.add_typer(tasks_app, name="tasks")
@@ -229,82 +166,3 @@ def tasks_show(name: Annotated[str, typer.Argument(help="A task, for example not
     from megatron_redone.cli.tasks import show_task
 
     show_task(name)
-
-
-convert_app = typer.Typer(help="Checkpoints between Hugging Face and Megatron.", no_args_is_help=True)
-app.add_typer(convert_app, name="convert")
-
-
-ConvertDtype = Annotated[str, typer.Option(help="Data type of all weights: keep (each its own), bf16 or fp32.")]
-Processes = Annotated[int | None, typer.Option(min=1, help="Processes; by default one a core.")]
-
-
-@convert_app.command("to-megatron")
-def to_megatron_command(
-    hf: Annotated[str, typer.Option(help="Hugging Face model folder, or `org/name` on the hub.")],
-    out: Annotated[Path, typer.Option(help="New folder for the Megatron checkpoint.")],
-    tp: Annotated[int, typer.Option(min=1, help="Tensor-parallel size the files are cut for.")] = 1,
-    pp: Annotated[int, typer.Option(min=1, help="Pipeline-parallel size.")] = 1,
-    vpp: Annotated[int, typer.Option(min=1, help="Chunks of a pipeline stage.")] = 1,
-    ep: Annotated[int, typer.Option(min=1, help="Expert-parallel size.")] = 1,
-    etp: Annotated[int | None, typer.Option(min=1, help="Tensor-parallel size of an expert; default tp / ep.")] = None,
-    dtype: ConvertDtype = "keep",
-    layers: Annotated[
-        str | None, typer.Option(help="Keep only these layers, `0:4`: a smaller model for trials.")
-    ] = None,
-    processes: Processes = None,
-) -> None:
-    """Write a Hugging Face model as a Megatron torch_dist checkpoint, which any layout can load.
-
-    The sizes say how the files are cut, so that the named layout reads its own parts only. A killed conversion goes on
-    where it was when it is started again. Memory is that of the largest tensor, whatever the model.
-    """
-    from megatron_redone.cli.convert import to_megatron
-
-    to_megatron(hf, out, {"tp": tp, "pp": pp, "vpp": vpp, "ep": ep, "etp": etp}, _dtype(dtype), layers, processes)
-
-
-@convert_app.command("to-hf")
-def to_hf_command(
-    megatron: Annotated[Path, typer.Option(help="Megatron checkpoint folder, as to-megatron writes it.")],
-    out: Annotated[Path, typer.Option(help="New Hugging Face model folder.")],
-    shard_size: Annotated[str, typer.Option(help="Largest shard: 5GB, 500MB, 2GiB.")] = "5GB",
-    dtype: ConvertDtype = "keep",
-    processes: Processes = None,
-) -> None:
-    """Write a Megatron checkpoint as a Hugging Face model."""
-    from megatron_redone.cli.convert import to_hf
-
-    to_hf(megatron, out, shard_size, _dtype(dtype), processes)
-
-
-@convert_app.command("verify")
-def verify_conversion_command(
-    hf: Annotated[str, typer.Option(help="The Hugging Face model folder, or `org/name` on the hub.")],
-    megatron: Annotated[Path, typer.Option(help="The checkpoint folder made of it.")],
-    out: Annotated[Path | None, typer.Option(help="JSON file for the certificate.")] = None,
-    no_logits: Annotated[bool, typer.Option("--no-logits", help="Compare bytes only, in little memory.")] = False,
-    processes: Processes = None,
-) -> None:
-    """Certify a conversion: every tensor accounted for, every byte the same, the same logits.
-
-    The certificate lists every tensor with its hash and where it went. The exit code is 1 when something differs.
-    """
-    from megatron_redone.cli.convert import verify
-
-    verify(hf, megatron, out, not no_logits, processes)
-
-
-@convert_app.command("inspect")
-def inspect_command(folder: Annotated[Path, typer.Argument(help="A model or checkpoint folder.")]) -> None:
-    """Say what a folder of weights is: kind, family, size, layout, step, fingerprint."""
-    from megatron_redone.cli.convert import inspect
-
-    inspect(folder)
-
-
-def _dtype(name: str) -> Literal["keep", "bf16", "fp32"]:
-    known: dict[str, Literal["keep", "bf16", "fp32"]] = {"keep": "keep", "bf16": "bf16", "fp32": "fp32"}
-    if name not in known:
-        raise typer.BadParameter(f"{name!r} is none of {', '.join(known)}", param_hint="--dtype")
-    return known[name]

@@ -166,8 +166,8 @@ class StageExecutor:
     def _parallel(self, run: StageRun) -> ParallelConfig:
         return run.config.parallel if isinstance(run.config, ModelStage) else ParallelConfig()
 
-    def execute(self, run: StageRun) -> None:
-        """Runs one stage and publishes its artefact."""
+    def execute(self, run: StageRun) -> dict[str, int | float]:
+        """Runs one stage and publishes its artefact; returns its counts."""
         torch.set_num_threads(run.config.threads or self._share_of_threads())
         context = self.context(self._parallel(run))
         work, identity = context.on_main(lambda: self.workspace.open_work(run))
@@ -202,6 +202,7 @@ class StageExecutor:
         )
         if context.is_main:
             LOG.info("%s: done in %.1f s", run.id, seconds)
+        return execution.counts
 
     def agreed_stop(self) -> int:
         """The signal for which any rank was asked to stop, or 0."""

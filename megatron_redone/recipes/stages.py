@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
-from pathlib import Path
 
 from megatron_redone.common.errors import DataError
 from megatron_redone.common.files import atomic_write_json
-from megatron_redone.common.jsonl import read_jsonl
 from megatron_redone.curation.conversations import (
     TrainingConversation,
     balanced,
@@ -25,13 +22,13 @@ from megatron_redone.curation.synthesize.config import SynthesizeConfig
 from megatron_redone.curation.synthesize.generate import generate
 from megatron_redone.curation.target import weak_rows
 from megatron_redone.data.chat_template import ChatTemplate
-from megatron_redone.data.indexed_corpus import write_corpus
-from megatron_redone.data.tokenizer import load_tokenizer, train_sentencepiece
+from megatron_redone.data.tokenizer import load_tokenizer
 from megatron_redone.evaluation.runner import baselines, write_evaluation
 from megatron_redone.models.presets import get_preset
 from megatron_redone.models.weights import RandomWeights
 from megatron_redone.recipes import config as kinds
 from megatron_redone.recipes.execution import Execution, Executor
+from megatron_redone.recipes.executors.tokens import CORPUS, run_tokenize, run_tokenizer
 from megatron_redone.reporting.schema import DiagnosisResult, read_result
 from megatron_redone.rl.dapo import dapo
 from megatron_redone.tasks.reading import write_rows
@@ -41,8 +38,6 @@ from megatron_redone.training.model_folder import check_vocabulary, load_engine
 from megatron_redone.training.pretrain import pretrain
 from megatron_redone.training.run import FORWARD_BACKWARD_PASSES
 from megatron_redone.training.sft import Example, sft
-
-CORPUS = "corpus"
 
 
 def run_synthesize(execution: Execution) -> None:
@@ -66,32 +61,6 @@ def run_sns_bench_rows(execution: Execution) -> None:
             write_rows(execution.work / f"{split}.jsonl", rows)
     execution.counts.update(found.counts)
     execution.refused += found.refused
-
-
-def run_tokenizer(execution: Execution) -> None:
-    """A SentencePiece model of the corpus."""
-    config = execution.config(kinds.TokenizerStage)
-    tokenizer = train_sentencepiece(
-        _texts(execution.input_path("corpus")), execution.work, config.vocab_size, execution.seed
-    )
-    execution.counts["vocab_size"] = tokenizer.vocab_size
-
-
-def run_tokenize(execution: Execution) -> None:
-    """The corpus as token ids."""
-    tokenizer = load_tokenizer(execution.input_path("tokenizer"))
-    counts = write_corpus(
-        execution.work / CORPUS, (tokenizer.encode(text) for text in _texts(execution.input_path("corpus")))
-    )
-    execution.counts.update(documents=counts.num_documents, tokens=counts.num_tokens)
-
-
-def _texts(folder: Path) -> Iterable[str]:
-    path = folder / "corpus.jsonl"
-    for number, value in read_jsonl(path):
-        if not isinstance(value.get("text"), str):
-            raise DataError(f"{path}:{number}: no text under the key `text`; each line is {{'text': ...}}")
-        yield value["text"]
 
 
 def run_pretrain(execution: Execution) -> None:

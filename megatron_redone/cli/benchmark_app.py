@@ -1,0 +1,77 @@
+"""The commands of `redone benchmark`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+benchmark_app = typer.Typer(help="Measure speed and memory on this machine.", no_args_is_help=True)
+
+
+@benchmark_app.command("train")
+def benchmark_train_command(
+    preset: Annotated[str | None, typer.Option(help="Shape by name, with random weights: `qwen3-30m`.")] = None,
+    model: Annotated[Path | None, typer.Option(help="Hugging Face model folder instead.")] = None,
+    conversations: Annotated[
+        Path | None,
+        typer.Option(help="JSONL of `messages`, packed as SFT packs them; by default random tokens, all labels."),
+    ] = None,
+    document_length: Annotated[
+        int | None, typer.Option(help="Tokens of a random document; by default as long as a row.")
+    ] = None,
+    sequence_length: Annotated[int, typer.Option(help="Tokens of a packed row, which is one micro-batch.")] = 1024,
+    rows: Annotated[int, typer.Option(help="Packed rows of a step, over all replicas.")] = 1,
+    steps: Annotated[int, typer.Option(help="Steps that are measured.")] = 10,
+    warmup: Annotated[int, typer.Option(help="Steps before them.")] = 2,
+    profiled: Annotated[int, typer.Option(help="Steps after them that tell where the time goes.")] = 2,
+    precision: Annotated[str, typer.Option(help="bf16 or fp32.")] = "bf16",
+    layout: Annotated[str, typer.Option(help="`tp=2,pp=2` and any other key of `parallel`.")] = "",
+    nproc: Annotated[int, typer.Option("--nproc", min=1, help="Processes on this host.")] = 1,
+    peer: Annotated[
+        bool, typer.Option("--peer", help="Beside each step, forward and backward of plain transformers.")
+    ] = False,
+    out: Annotated[Path | None, typer.Option(help="JSON file for everything that was measured.")] = None,
+) -> None:
+    """Tokens/s, model FLOP/s against the matrix products this machine reaches, memory by rank, time by part.
+
+    Trains for some steps on rows as training stages pack them and tells medians. Useful tokens are those that are
+    no padding. Operations are those the maths needs (`models/flops.py`).
+    """
+    from megatron_redone.cli.benchmark import benchmark_training
+
+    settings = {
+        "preset": preset if preset or model else "qwen3-30m",
+        "model": model and str(model),
+        "conversations": conversations and str(conversations),
+        "document_length": document_length,
+        "sequence_length": sequence_length,
+        "rows": rows,
+        "steps": steps,
+        "warmup": warmup,
+        "profiled": profiled,
+        "peer": peer,
+        "parallel": {"precision": precision},
+    }
+    benchmark_training(settings, layout, nproc, out)
+
+
+@benchmark_app.command("convert")
+def benchmark_convert_command(
+    folder: Annotated[Path, typer.Option(help="New folder with room for three times the model; kept.")],
+    preset: Annotated[str, typer.Option(help="Shape by name.")] = "qwen3-30b-a3b",
+    layers: Annotated[int, typer.Option(min=1, help="So many layers of it; one of Qwen3-30B-A3B has 1.2 GB.")] = 4,
+    shard_gib: Annotated[float, typer.Option(help="Largest shard of the model folder, in GiB.")] = 2.0,
+    processes: Annotated[int, typer.Option(min=1, help="Processes of a conversion.")] = 2,
+    rounds: Annotated[int, typer.Option(min=1, help="Copies and conversions, in turn.")] = 3,
+    out: Annotated[Path | None, typer.Option(help="JSON file for everything that was measured.")] = None,
+) -> None:
+    """Time and memory of both conversions, against a copy of the same bytes in the same round.
+
+    Makes a bf16 model folder of random bits first. The page cache is dropped before each program where the system
+    allows it (as root).
+    """
+    from megatron_redone.cli.benchmark import benchmark_conversion
+
+    benchmark_conversion(preset, layers, folder, shard_gib, processes, rounds, out)
