@@ -23,7 +23,7 @@ import psutil
 import torch
 
 from megatron_redone.checkpoint.hf_folder import INDEX_NAME, TensorHeader
-from megatron_redone.checkpoint.safetensors_stream import SafetensorsFile, bytes_of
+from megatron_redone.checkpoint.safetensors_stream import SafetensorsLayout, SafetensorsWriter, bytes_of
 from megatron_redone.common.files import atomic_write_json
 from megatron_redone.launch.processes import redone_command
 from megatron_redone.models.config import ModelShape
@@ -61,7 +61,7 @@ def make_model_folder(shape: ModelShape, folder: Path, shard_bytes: int) -> int:
     generator = torch.Generator().manual_seed(0)
     for number, names in enumerate(shards, 1):
         path = folder / f"model-{number:05d}-of-{len(shards):05d}.safetensors"
-        file = SafetensorsFile(path, {name: headers[name] for name in names})
+        file = SafetensorsWriter(path, SafetensorsLayout({name: headers[name] for name in names}))
         for name in names:
             bits = torch.randint(-(2**15), 2**15, headers[name].shape, dtype=torch.int16, generator=generator)
             file.add(name, bits.bitwise_and_(~0x4000).view(torch.bfloat16))  # no infinities, no NaN

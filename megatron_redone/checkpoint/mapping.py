@@ -56,14 +56,17 @@ class ParamMapping(Protocol):
         ...
 
     def to_hf(self, parts: Sequence[Tensor]) -> dict[str, Tensor]:
-        """The whole Hugging Face tensors from the parts of all tensor-parallel ranks in order."""
+        """The whole Hugging Face tensors from the parts of all tensor-parallel ranks in order.
+
+        They may share memory with a part.
+        """
         ...
 
 
 def _joined(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
     import torch
 
-    return torch.cat(list(tensors), dim)
+    return tensors[0] if len(tensors) == 1 else torch.cat(list(tensors), dim)
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, _weights_only_unpickler
 from torch.distributed.checkpoint.filesystem import _StorageInfo
 from torch.distributed.checkpoint.metadata import (
     ChunkStorageMetadata,
@@ -32,6 +33,9 @@ from megatron_redone.common.errors import CheckpointError
 from megatron_redone.common.files import atomic_write_bytes, atomic_write_json
 
 Sizes = tuple[int, ...]
+BLOCK_BYTES = 2**16
+"""Data are summed and written in blocks of so many bytes: they stay in the processor's cache between the two, and the
+system finds room for small blocks quicker than for large ones."""
 
 
 @dataclass(frozen=True)
@@ -68,10 +72,13 @@ class PartFile:
 
     def write(self, data: Any) -> int:
         """What `torch.save` calls."""
-        self._digest.update(data)
-        written = self._file.write(data)
-        self._position += written
-        return written
+        view = memoryview(data).cast("B")
+        for start in range(0, len(view), BLOCK_BYTES):
+            block = view[start : start + BLOCK_BYTES]
+            self._digest.update(block)
+            self._file.write(block)
+        self._position += len(view)
+        return len(view)
 
     def flush(self) -> None:
         """What `torch.save` calls at its end; `close` brings the file to disk."""
@@ -93,9 +100,12 @@ class PartFile:
 
 
 def _with_storage_of_its_own(tensor: Tensor) -> Tensor:
-    """`torch.save` writes the whole storage, of which a slice or a mapped file is a part."""
+    """`torch.save` writes the whole storage, of which a slice or a mapped file is a part; this one ends with it."""
     tensor = tensor.detach().contiguous()
-    return tensor.clone() if tensor.untyped_storage().nbytes() != tensor.nbytes else tensor
+    if tensor.untyped_storage().nbytes() == tensor.nbytes:
+        return tensor
+    data = torch.from_numpy(tensor.view(-1).view(torch.uint8).numpy())
+    return data.view(tensor.dtype).view(tensor.shape)
 
 
 def write_metadata(folder: Path, parts: Iterable[Part]) -> None:
@@ -199,15 +209,71 @@ class TorchDistFolder:
     def _record(self, part: Part) -> Tensor:
         path = self.folder / part.file
         try:
-            with path.open("rb") as file:
-                file.seek(part.position)
-                record = file.read(part.length)
-            tensor = torch.load(io.BytesIO(record), map_location="cpu", weights_only=True)
-        except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+            tensor = _mapped(path, part.position, part.length)
+        except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
             raise CheckpointError(f"{path}: {part.key} cannot be read ({error}); copy the checkpoint again") from error
         if not isinstance(tensor, Tensor) or tuple(tensor.shape) != part.shape:
             raise CheckpointError(f"{path}: holds something else than the metadata say of {part.key}; write it anew")
         return tensor
+
+
+def _mapped(path: Path, position: int, length: int) -> Any:
+    """What `torch.load` would give of the record at a place of a file, its data mapped from the file instead of read.
+
+    A private mapping: the file does not change when the tensor does. As with `weights_only=True`,
+    nothing but tensors is made of what the file says.
+    """
+    with path.open("rb", buffering=0) as file:
+        reader = torch._C.PyTorchFileReader(_FilePart(file, position, length))  # type: ignore[call-overload]
+
+        def storage(saved: tuple[str, Any, str, str, int]) -> torch.storage.TypedStorage:
+            _, kind, key, _, count = saved
+            num_bytes = count * torch._utils._element_size(kind.dtype)
+            start = position + reader.get_record_offset(f"data/{key}")
+            if start + num_bytes > position + length:
+                raise ValueError(f"{num_bytes} bytes of data end behind the record")
+            data = np.memmap(path, np.uint8, "c", start, (num_bytes,))
+            whole = torch.from_numpy(data).untyped_storage()
+            return torch.storage.TypedStorage(wrap_storage=whole, dtype=kind.dtype, _internal=True)
+
+        unpickler = _weights_only_unpickler.Unpickler(io.BytesIO(reader.get_record("data.pkl")), encoding="utf-8")
+        unpickler.persistent_load = storage  # type: ignore[method-assign]
+        return unpickler.load()
+
+
+class _FilePart(io.RawIOBase):
+    """A stretch of a file as a file of its own."""
+
+    def __init__(self, file: io.FileIO, start: int, length: int) -> None:
+        self._file, self._start, self._length, self._position = file, start, length, 0
+
+    def readable(self) -> bool:
+        """As any file's."""
+        return True
+
+    def seekable(self) -> bool:
+        """As any file's."""
+        return True
+
+    def tell(self) -> int:
+        """Place in the stretch."""
+        return self._position
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Goes to a place in the stretch."""
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._length}[whence]
+        self._position = min(max(0, base + offset), self._length)
+        return self._position
+
+    def readinto(self, buffer: Any) -> int:
+        """Fills the buffer as far as the stretch goes."""
+        view = memoryview(buffer).cast("B")[: self._length - self._position]
+        self._file.seek(self._start + self._position)
+        done = 0
+        while done < len(view) and (count := self._file.readinto(view[done:])):
+            done += count
+        self._position += done
+        return done
 
 
 def _count(shape: Sequence[int]) -> int:

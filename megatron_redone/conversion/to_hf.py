@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -17,7 +18,7 @@ from megatron_redone.checkpoint.hf_config import COMPANION_FOLDER, read_config
 from megatron_redone.checkpoint.hf_folder import INDEX_NAME, STACKED_DOWN, STACKED_GATE_UP, TensorHeader
 from megatron_redone.checkpoint.manifest import verified_manifest
 from megatron_redone.checkpoint.mapping import ParamMapping
-from megatron_redone.checkpoint.safetensors_stream import SafetensorsFile, bytes_of
+from megatron_redone.checkpoint.safetensors_stream import SafetensorsLayout, SafetensorsWriter, bytes_of
 from megatron_redone.checkpoint.torch_dist import TorchDistFolder
 from megatron_redone.common.errors import CheckpointError
 from megatron_redone.common.files import atomic_write_json, disk_full_reported, fsync_directory
@@ -25,11 +26,21 @@ from megatron_redone.conversion.hf_model import DTYPES, EMBEDDING, HEAD, copy_co
 from megatron_redone.conversion.model_card import CARD
 from megatron_redone.conversion.output import check_output
 from megatron_redone.conversion.placement import place_of
-from megatron_redone.conversion.to_megatron import BUFFERS_FILE, KIND, TARGETS, Dtype, with_dtype
+from megatron_redone.conversion.to_megatron import BUFFERS_FILE, KIND, TARGETS, UNIT_BYTES, Dtype, with_dtype
 from megatron_redone.conversion.units import Record, Unit, close_work, open_work, run_units, units_of
 from megatron_redone.models.config import ModelShape
 from megatron_redone.models.families import param_mappings, shape_from_hf
 from megatron_redone.models.weights import hf_shapes
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One safetensors file."""
+
+    name: str
+    groups: Sequence[int]
+    """Which groups of tensors it holds, by their place among all."""
+    layout: SafetensorsLayout
 
 
 @dataclass(frozen=True)
@@ -83,9 +94,9 @@ class ToHF:
         folder = self.out.with_name(f".{self.out.name}.partial")
         with disk_full_reported(self.out):
             open_work(folder, {"files": self.manifest["files"], "shard_bytes": self.shard_bytes, "dtype": self.dtype})
-            run_units(units, partial(_write_shard, self, len(units)), folder, processes, "to-hf")
+            run_units(units, partial(_write_stretch, self), folder, processes, "to-hf")
             close_work(folder)
-            self._write_index(folder, units)
+            self._write_index(folder)
             self._add_files(folder)
             fsync_directory(folder)
             if self.out.is_dir():
@@ -94,10 +105,27 @@ class ToHF:
             fsync_directory(self.out.parent)
         return self.shape
 
+    @cached_property
+    def shards(self) -> list[Shard]:
+        """The files to be written."""
+        made = units_of(self._sizes, self.shard_bytes, lambda group: 0)
+        return [
+            Shard(
+                shard_name(unit.number, len(made)),
+                unit.rows,
+                SafetensorsLayout({name: self.headers[name] for group in unit.rows for name in self.groups[group]}),
+            )
+            for unit in made
+        ]
+
     def units(self) -> list[Unit]:
-        """One unit a shard."""
-        sizes = [sum(bytes_of(self.headers[name]) for name in names) for names in self.groups]
-        return units_of(sizes, self.shard_bytes, lambda group: 0)
+        """Stretches of the shards."""
+        shard_of = {group: number for number, shard in enumerate(self.shards) for group in shard.groups}
+        return units_of(self._sizes, UNIT_BYTES, lambda group: shard_of[group])
+
+    @cached_property
+    def _sizes(self) -> list[int]:
+        return [sum(bytes_of(self.headers[name]) for name in names) for names in self.groups]
 
     @cached_property
     def _rows(self) -> dict[str, ParamMapping]:
@@ -164,15 +192,10 @@ class ToHF:
             whole[expert] = torch.cat([found[part] for part in names])
         return whole
 
-    def _write_index(self, folder: Path, units: list[Unit]) -> None:
-        if len(units) == 1:
+    def _write_index(self, folder: Path) -> None:
+        if len(self.shards) == 1:
             return
-        weight_map = {
-            name: shard_name(unit.number, len(units))
-            for unit in units
-            for group in unit.rows
-            for name in self.groups[group]
-        }
+        weight_map = {name: shard.name for shard in self.shards for name in shard.layout.headers}
         total = sum(bytes_of(self.headers[name]) for name in weight_map)
         atomic_write_json(folder / INDEX_NAME, {"metadata": {"total_size": total}, "weight_map": weight_map})
 
@@ -204,11 +227,12 @@ def shard_name(number: int, total: int) -> str:
     return "model.safetensors" if total == 1 else f"model-{number + 1:05d}-of-{total:05d}.safetensors"
 
 
-def _write_shard(job: ToHF, total: int, unit: Unit, folder: Path) -> Record:
+def _write_stretch(job: ToHF, unit: Unit, folder: Path) -> Record:
     source = TorchDistFolder(job.megatron)
+    shard = next(shard for shard in job.shards if unit.rows[0] in shard.groups)
     names = [name for group in unit.rows for name in job.groups[group]]
-    file = SafetensorsFile(folder / shard_name(unit.number, total), {name: job.headers[name] for name in names})
+    writer = SafetensorsWriter(folder / shard.name, shard.layout, names)
     for group in unit.rows:
         for name, tensor in job.tensors_of(job.groups[group], source):
-            file.add(name, tensor)
-    return {"files": {file.path.name: file.close()}}
+            writer.add(name, tensor)
+    return {"stretches": {shard.name: dataclasses.asdict(writer.close())}}

@@ -1,22 +1,25 @@
 """Work in units: done by several processes, kept over a kill, shown with its rate.
 
-A conversion is cut into units that each write files of their own. A finished unit leaves a record with the checksums of
-its files; a conversion that is started again checks these and does the rest.
+A conversion is cut into units that write files of their own, or stretches of files. A finished unit leaves a record
+with the checksums of what it wrote; a conversion that is started again checks these and does the rest.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import multiprocessing
 import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from megatron_redone.checkpoint.safetensors_stream import Stretch
 from megatron_redone.common.errors import DiskFullError, RedoneError
 from megatron_redone.common.files import atomic_write_json, sha256_file
 from megatron_redone.common.logging import Progress, get_logger
@@ -26,7 +29,8 @@ RECORDS = "units"
 PLAN = "plan.json"
 MIB = 2**20
 Record = dict[str, Any]
-"""What a unit leaves: `files` (name -> SHA-256) and whatever the conversion needs of it at the end."""
+"""What a unit leaves: `files` (name -> SHA-256) or `stretches` (name -> fields of a `Stretch`), and whatever the
+conversion needs of it at the end."""
 
 
 @dataclass(frozen=True)
@@ -103,10 +107,9 @@ def _kept(folder: Path, unit: Unit) -> Record | None:
     if not path.is_file():
         return None
     record: Record = json.loads(path.read_text())
-    for name, digest in record["files"].items():
-        if not (folder / name).is_file() or sha256_file(folder / name) != digest:
-            return None
-    return record
+    files, stretches = record.get("files", {}), record.get("stretches", {})
+    whole = all((folder / name).is_file() and sha256_file(folder / name) == files[name] for name in files)
+    return record if whole and all(Stretch(**stretches[name]).stands_in(folder / name) for name in stretches) else None
 
 
 def check_space(folder: Path, needed: int) -> None:
@@ -129,35 +132,47 @@ def each_done(
 ) -> Iterator[tuple[Unit, Record]]:
     """The units with what `work` gave, as they get done, under a progress bar of `total_bytes`."""
     done = total_bytes - sum(unit.num_bytes for unit in units)
-    with Progress(name, max(1, total_bytes // MIB), "MiB") as progress:
+    with contextlib.ExitStack() as stack:
+        results = _results(units, work, folder, processes, stack)
+        progress = stack.enter_context(Progress(name, max(1, total_bytes // MIB), "MiB"))
         progress.start_at(done // MIB)
-        for unit, record in _results(units, work, folder, processes):
+        for unit, record in results:
             yield unit, record
             done += unit.num_bytes
             progress.advance(done // MIB - progress.done)
 
 
 def _results(
-    units: Sequence[Unit], work: Callable[[Unit, Path], Record], folder: Path, processes: int
+    units: Sequence[Unit],
+    work: Callable[[Unit, Path], Record],
+    folder: Path,
+    processes: int,
+    stack: contextlib.ExitStack,
 ) -> Iterator[tuple[Unit, Record]]:
+    """What `work` gives, in the order in which it gets done; processes are started here and end with the stack."""
     if processes == 1 or len(units) < 2:
-        for unit in units:
-            yield unit, work(unit, folder)
-        return
-    spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(processes, len(units)), spawn, _start, (os.getpid(),)) as pool:
-        futures: dict[Future[Record], Unit] = {pool.submit(work, unit, folder): unit for unit in units}
-        try:
-            for future in as_completed(futures):
-                yield futures[future], future.result()
-        except BrokenProcessPool as error:
-            raise RedoneError(
-                "a process of the conversion was ended from outside (memory?); start the same command again: finished "
-                "parts are kept; --processes 1 needs least memory"
-            ) from error
-        finally:
-            for future in futures:
-                future.cancel()
+        return ((unit, work(unit, folder)) for unit in units)
+    # A forked process has all modules already, where a new one takes seconds to import torch; with other threads about
+    # (a lock that one of them holds would stay locked) new ones are started all the same.
+    context = multiprocessing.get_context("fork" if threading.active_count() == 1 else "spawn")
+    pool = ProcessPoolExecutor(min(processes, len(units)), context, _start, (os.getpid(),))
+    stack.enter_context(pool)
+    futures = {pool.submit(work, unit, folder): unit for unit in units}
+    return _as_completed(futures)
+
+
+def _as_completed(futures: Mapping[Future[Record], Unit]) -> Iterator[tuple[Unit, Record]]:
+    try:
+        for future in as_completed(futures):
+            yield futures[future], future.result()
+    except BrokenProcessPool as error:
+        raise RedoneError(
+            "a process of the conversion was ended from outside (memory?); start the same command again: finished "
+            "parts are kept; --processes 1 needs least memory"
+        ) from error
+    finally:
+        for future in futures:
+            future.cancel()
 
 
 def _start(parent: int) -> None:

@@ -202,7 +202,7 @@ def _gather_parts(
         return []
     axis = context.tp if row.expert is None else context.etp
     if axis.size == 1:
-        return [mine]
+        return [mine.clone()]  # what is exported stays as it is when training goes on
     parts = [torch.empty_like(mine) for _ in range(axis.size)]
     dist.all_gather(parts, mine.contiguous(), group=axis.group)
     return parts
