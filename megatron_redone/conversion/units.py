@@ -92,7 +92,7 @@ def run_units(
         get_logger("convert").info("%s: %d of %d parts are done already, checked", name, len(records), len(units))
     for unit, record in each_done(left, work, folder, processes, name, sum(unit.num_bytes for unit in units)):
         atomic_write_json(folder / RECORDS / f"{unit.number:05d}.json", record)
-        records[unit.number] = json.loads(json.dumps(record))  # as if read, so that a kill changes no byte of the result
+        records[unit.number] = json.loads(json.dumps(record))  # as read: a kill changes no byte
     return [records[unit.number] for unit in units]
 
 
