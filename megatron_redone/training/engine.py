@@ -26,7 +26,7 @@ from megatron_redone.models.weights import export_weights, load_weights
 from megatron_redone.objectives.base import LabelledTokens, LossTerms, Objective
 from megatron_redone.parallel.context import ParallelContext
 from megatron_redone.training.config import OptimizerConfig
-from megatron_redone.training.optimizer import build_optimizer, one_or_all, wrap_chunks
+from megatron_redone.training.optimizer import build_optimizer, one_or_all, step_with_norm, wrap_chunks
 from megatron_redone.training.optimizer_state import (
     load_optimizer_state,
     num_steps_of,
@@ -97,7 +97,7 @@ class MegatronEngine:
             grad_norm = self._grad_norm()
         problem = self.guard.problem(metrics["loss"], grad_norm)
         if problem is None:
-            self.update(learning_rate)
+            self.update(learning_rate, grad_norm)
         else:
             ids = [sample for batch in microbatches for sample in batch.sample_ids]
             samples = [sample for part in self.context.gather_objects(ids, self.context.dp) for sample in part]
@@ -108,11 +108,9 @@ class MegatronEngine:
         return {**metrics, "grad_norm": grad_norm, "updated": updated, "steps_skipped": float(self.guard.skipped)}
 
     def _grad_norm(self) -> float:
-        """Norm of the gradient of all parameters over all ranks, before clipping; 0 in fp64, where there is none."""
-        if self.context.dtype == torch.float64:
-            return 0.0
+        """Readies the gradients; their norm over all ranks before clipping, 0 in fp64, where Megatron has none."""
         self.optimizer.prepare_grads()
-        return float(self.optimizer.get_grad_norm())
+        return 0.0 if self.context.dtype == torch.float64 else float(self.optimizer.get_grad_norm())
 
     def accumulate_gradients(self, microbatches: Sequence[PackedBatch], objective: Objective) -> dict[str, float]:
         """The first half of `train_step`: gradients of the global batch, summed over micro-batches and ranks."""
@@ -148,12 +146,17 @@ class MegatronEngine:
         self._run(microbatches, tokens, loss_of, forward_only=False)
         return {**self._reduce_metrics(sums), **self._expert_loads()}
 
-    def update(self, learning_rate: float) -> None:
-        """The second half of `train_step`: clips the gradients and moves the weights."""
+    def update(self, learning_rate: float, grad_norm: float | None = None) -> None:
+        """The second half of `train_step`: clips the gradients and moves the weights.
+
+        Args:
+            grad_norm: what `_grad_norm` gave; by default it is called here. Megatron's own `step` would form the norm,
+                and the fp32 copy of the gradients, once more.
+        """
         with record_function(OPTIMIZER):
             for group in self.optimizer.param_groups:
                 group["lr"] = learning_rate
-            self.optimizer.step()
+            step_with_norm(self.optimizer, self._grad_norm() if grad_norm is None else grad_norm)
         self._weights_in_shards = self.context.config.overlap and self.context.config.distributed_optimizer
 
     def _gather_updated_weights(self) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from megatron.core.distributed import DistributedDataParallel, DistributedDataParallelConfig, finalize_model_grads
 from megatron.core.optimizer import OptimizerConfig as MegatronOptimizerConfig, get_megatron_optimizer
+from megatron.core.optimizer.clip_grads import clip_grad_by_total_norm_fp32
 from torch.profiler import record_function
 
 from megatron_redone.common.errors import ConfigError
@@ -82,6 +83,20 @@ def build_optimizer(chunks: list[DistributedDataParallel], config: OptimizerConf
             for group in part.optimizer.param_groups:
                 group["fused"] = True  # one pass over memory for Adam's nine
     return optimizer
+
+
+def step_with_norm(optimizer: Any, grad_norm: float) -> None:
+    """Clips gradients that `prepare_grads` has readied by their norm, and steps: the rest of Megatron's `step`."""
+    for part in getattr(optimizer, "chained_optimizers", [optimizer]):
+        parameters = [] if getattr(part, "is_stub_optimizer", False) else part.get_parameters()
+        if parameters and part.config.clip_grad > 0:
+            clip_grad_by_total_norm_fp32(
+                parameters,
+                part.config.clip_grad,
+                grad_norm,
+                use_decoupled_grad=part.config.use_precision_aware_optimizer_no_fp8_or_ds_fp8,
+            )
+    optimizer.step_with_ready_grads()
 
 
 def one_or_all(values: Sequence[Any]) -> Any:
