@@ -23,6 +23,7 @@ from megatron_redone.curation.config import (
     TargetSetConfig,
 )
 from megatron_redone.curation.synthesize.config import SynthesizeConfig
+from megatron_redone.curation.tokens.config import TokenizeConfig, TrainTokenizerConfig
 from megatron_redone.generation.config import GenerationConfig
 from megatron_redone.models.config import ModelConfig
 from megatron_redone.parallel.config import ParallelConfig
@@ -82,20 +83,22 @@ class SNSBenchRowsStage(SNSBenchRowsConfig, StageConfig):
     """Folder of the benchmark's JSON files: a path with a slash in it."""
 
 
-class TokenizerStage(StageConfig):
+class TokenizerStage(TrainTokenizerConfig, StageConfig):
     """A SentencePiece tokenizer trained on a corpus."""
 
     kind: Literal["tokenizer"]
     corpus: Artefact
-    vocab_size: int = Field(ge=300)
+    """A JSONL file (.jsonl, .jsonl.gz) or a folder of such files; if names of some begin with `corpus`, of these."""
 
 
-class TokenizeStage(StageConfig):
-    """A corpus as Megatron IndexedDataset."""
+class TokenizeStage(TokenizeConfig, StageConfig):
+    """A corpus as shards of Megatron's IndexedDataset."""
 
     kind: Literal["tokenize"]
     corpus: Artefact
+    """A JSONL file (.jsonl, .jsonl.gz) or a folder of such files; if names of some begin with `corpus`, of these."""
     tokenizer: Artefact
+    """Folder with tokenizer.json (Hugging Face) or with tokenizer.model (SentencePiece, of stage `tokenizer`)."""
 
 
 class PretrainStage(PretrainConfig, TrainingStage):

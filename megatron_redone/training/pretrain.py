@@ -5,8 +5,6 @@ Documents are joined to rows of `sequence_length` tokens; attention and loss sta
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from megatron_redone.data.batch import PackedBatch
 from megatron_redone.data.indexed_corpus import PretrainSamples
 from megatron_redone.objectives.next_token import NextToken
@@ -18,10 +16,9 @@ from megatron_redone.training.schedule import learning_rate
 
 
 def pretrain(
-    config: PretrainConfig, corpus: Path, eos_id: int, engine: MegatronEngine, run: TrainingRun
+    config: PretrainConfig, samples: PretrainSamples, engine: MegatronEngine, run: TrainingRun
 ) -> dict[str, int]:
-    """Trains the engine on the corpus whose .bin and .idx stand at the prefix `corpus`; returns counts."""
-    samples = PretrainSamples(corpus, config.sequence_length, eos_id, run.seed)
+    """Trains the engine on samples of tokens; returns counts."""
     num_steps = config.num_steps(samples.samples_in(1))
 
     def step(number: int) -> dict[str, float]:

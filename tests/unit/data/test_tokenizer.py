@@ -12,7 +12,6 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from megatron_redone.common.errors import DataError, InputError
-from megatron_redone.data import sentencepiece_tokenizer as module
 from megatron_redone.data.tokenizer import (
     HuggingFaceTokenizer,
     SentencePieceTokenizer,
@@ -112,9 +111,8 @@ def test_training_repeats_and_is_quiet(tmp_path: Path, corpus: list[str], capfd:
     assert capfd.readouterr() == ("", "")
 
 
-def test_large_corpora_are_sampled_by_seed(tmp_path: Path, corpus: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "MAX_LINES", 100)
-    prints = [train_sentencepiece(corpus, tmp_path, 500, seed).fingerprint for seed in (1, 1, 2)]
+def test_large_corpora_are_sampled_by_seed(tmp_path: Path, corpus: list[str]) -> None:
+    prints = [train_sentencepiece(corpus, tmp_path, 500, seed, max_lines=100).fingerprint for seed in (1, 1, 2)]
     assert prints[0] == prints[1] != prints[2]
 
 
