@@ -22,14 +22,13 @@ from megatron_redone.curation.synthesize.config import SynthesizeConfig
 from megatron_redone.curation.synthesize.generate import generate
 from megatron_redone.curation.target import weak_rows
 from megatron_redone.data.chat_template import ChatTemplate
-from megatron_redone.data.indexed_corpus import PretrainSamples
-from megatron_redone.data.token_folder import read_token_shards
 from megatron_redone.data.tokenizer import load_tokenizer
 from megatron_redone.evaluation.runner import baselines, write_evaluation
 from megatron_redone.models.presets import get_preset
 from megatron_redone.models.weights import RandomWeights
 from megatron_redone.recipes import config as kinds
 from megatron_redone.recipes.execution import Execution, Executor
+from megatron_redone.recipes.executors.pretrain import train_on_tokens
 from megatron_redone.recipes.executors.tokens import run_tokenize, run_tokenizer
 from megatron_redone.reporting.schema import DiagnosisResult, read_result
 from megatron_redone.rl.dapo import dapo
@@ -37,7 +36,6 @@ from megatron_redone.tasks.reading import write_rows
 from megatron_redone.tasks.row import Row
 from megatron_redone.training.engine import MegatronEngine
 from megatron_redone.training.model_folder import check_vocabulary, load_engine
-from megatron_redone.training.pretrain import pretrain
 from megatron_redone.training.run import FORWARD_BACKWARD_PASSES
 from megatron_redone.training.sft import Example, sft
 
@@ -80,12 +78,7 @@ def run_pretrain(execution: Execution) -> None:
         engine.load_hf_weights(RandomWeights(shape, execution.seed), f"preset {config.model.preset}")
     execution.counts["parameters"] = engine.shape.num_parameters()
     run = execution.training_run(tokenizer)
-    shards = read_token_shards(execution.input_path("tokens"))
-    shards.check_tokenizer(tokenizer)
-    samples = PretrainSamples(
-        shards.prefixes, config.sequence_length, tokenizer.eos_id, run.seed, shards.eos_stored, name="corpus"
-    )
-    execution.counts.update(pretrain(config, samples, engine, run))
+    execution.counts.update(train_on_tokens(execution, config, tokenizer, engine, run))
     execution.finish_model(engine, tokenizer, ChatTemplate(tokenizer), run)
 
 
