@@ -97,7 +97,7 @@ class BlendOrder:
 
     def _compute(self, block: int) -> tuple[IntArray, IntArray]:
         """Earliest deadline first. The j-th sample of corpus i has to be one of `release`..`deadline` (from 1)."""
-        counts = self._starts[block].tolist()
+        counts: list[int] = self._starts[block].tolist()
         slack = max(2, 2 * len(self.shares) - 2)  # 1 / delta of the paper
         waiting: list[tuple[int, int]] = []
         ready: list[tuple[int, int]] = []
@@ -108,7 +108,8 @@ class BlendOrder:
             heapq.heappush(waiting, (release, corpus))
 
         def deadline(corpus: int) -> int:
-            return self.period * ((counts[corpus] + 1) * slack - 1) // (self.shares[corpus] * slack) + 1
+            share, done = self.shares[corpus], counts[corpus]
+            return self.period * ((done + 1) * slack - 1) // (share * slack) + 1
 
         for corpus, share in enumerate(self.shares):
             if share:

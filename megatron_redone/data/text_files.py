@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import gzip
 import hashlib
 import json
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from io import BufferedReader
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any, cast
 
 from megatron_redone.common.errors import DataError
 from megatron_redone.data.conversation import check_unicode
@@ -30,7 +30,8 @@ class TextFile:
         num_bytes: its text, unpacked.
         num_lines: lines, blank ones too.
         sha256: of the file as it is.
-        cuts: (byte, line from 1) of the starts of the pieces that it may be read in; a gzip file is one piece.
+        cuts: (byte, line from 1) of the starts of the pieces that it may be read in; a gzip file is one piece, an
+            empty file none.
     """
 
     path: Path
@@ -91,7 +92,7 @@ def scan(path: Path, piece_bytes: int) -> TextFile:
         with path.open("rb") as file:
             sha256 = hashlib.file_digest(file, "sha256").hexdigest()
         size, lines, _ = _measure(path, None, piece_bytes)
-        return TextFile(path, size, lines, sha256, ((0, 1),))
+        return TextFile(path, size, lines, sha256, ((0, 1),) if size else ())
     digest = hashlib.sha256()
     size, lines, cuts = _measure(path, digest, piece_bytes)
     return TextFile(path, size, lines, digest.hexdigest(), tuple(cuts))
@@ -124,7 +125,7 @@ def _chunks(path: Path) -> Iterator[bytes]:
         lines = 0
         while True:
             try:
-                chunk = file.read(_CHUNK_BYTES)
+                chunk = file.read1(_CHUNK_BYTES)  # `read` would throw away what precedes the damage
             except (EOFError, OSError, zlib.error) as error:
                 raise _damaged(path, lines + 1, error) from error
             if not chunk:
@@ -133,8 +134,9 @@ def _chunks(path: Path) -> Iterator[bytes]:
             yield chunk
 
 
-def _opened(path: Path) -> contextlib.AbstractContextManager[BinaryIO]:
-    return cast(BinaryIO, gzip.open(path, "rb")) if path.name.endswith(".gz") else path.open("rb")
+def _opened(path: Path) -> BufferedReader:
+    """Unpacked bytes of a file, with `read1` and `readline`."""
+    return cast(BufferedReader, gzip.open(path, "rb")) if path.name.endswith(".gz") else path.open("rb")
 
 
 def _damaged(path: Path, line: int, error: Exception) -> DataError:
@@ -166,7 +168,7 @@ def read_lines(piece: Piece, max_bytes: int) -> Iterator[tuple[int, bytes | None
             number += 1
 
 
-def _skip_line(file: BinaryIO, max_bytes: int) -> int:
+def _skip_line(file: BufferedReader, max_bytes: int) -> int:
     skipped = 0
     while part := file.readline(max_bytes):
         skipped += len(part)

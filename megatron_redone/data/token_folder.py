@@ -67,13 +67,13 @@ def read_token_shards(folder: Path, split: Split = "train", eos_stored: bool = F
         return TokenShards(folder, prefixes, eos_stored, None, digest)
     described = read_description(folder)
     shards: Sequence[Mapping[str, Any]] = described["splits"].get(split, {}).get("shards", ())
-    digest = hashlib.sha256("".join(shard["bin_sha256"] + shard["idx_sha256"] for shard in shards).encode())
+    hashes = "".join(shard["bin_sha256"] + shard["idx_sha256"] for shard in shards)
     return TokenShards(
         folder,
         tuple(folder / shard["name"] for shard in shards),
         described["end_token_stored"],
         described["tokenizer"]["fingerprint"],
-        digest.hexdigest(),
+        hashlib.sha256(hashes.encode()).hexdigest(),
     )
 
 

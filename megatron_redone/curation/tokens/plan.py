@@ -42,11 +42,10 @@ def plan_shards(files: Sequence[TextFile], shard_bytes: int) -> list[ShardPlan]:
     pieces: list[tuple[int, Piece]] = []
     gathered = 0
     for number, file in enumerate(files):
-        ends = [start for start, _ in file.cuts[1:]] + [file.num_bytes]
-        for (start, line), end in zip(file.cuts, ends, strict=True):
-            if end > start:
-                pieces.append((number, Piece(file.path, start, end, line)))
-                gathered += end - start
+        ends = [*(start for start, _ in file.cuts[1:]), file.num_bytes]
+        for (start, line), end in zip(file.cuts, ends, strict=bool(file.cuts)):
+            pieces.append((number, Piece(file.path, start, end, line)))
+            gathered += end - start
             if gathered >= shard_bytes:
                 shards.append(ShardPlan(len(shards), tuple(pieces), gathered))
                 pieces, gathered = [], 0

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from typing import TypeVar
 
 from megatron_redone.common.errors import RedoneError
-from megatron_redone.launch.processes import end_with_parent
+from megatron_redone.curation.tokens.worker import start_worker
 from megatron_redone.training.stop import stop_signal, stopped
 
 Job = TypeVar("Job")
@@ -38,7 +37,7 @@ def run_jobs(function: Callable[[Job], Result], jobs: Sequence[Job], workers: in
     pool = ProcessPoolExecutor(
         min(workers, len(jobs)),
         mp_context=multiprocessing.get_context("spawn"),
-        initializer=_start_worker,
+        initializer=start_worker,
         initargs=(os.getpid(),),
     )
     try:
@@ -71,9 +70,3 @@ def _end(pool: ProcessPoolExecutor) -> None:
 def _look_for_stop(name: str) -> None:
     if stop_signal():
         raise stopped(f"{name}: stopped; the same command goes on with what is not done yet", stop_signal())
-
-
-def _start_worker(parent: int) -> None:
-    end_with_parent(parent)
-    for number in (signal.SIGINT, signal.SIGUSR1):  # meant for the parent, which passes a stop on
-        signal.signal(number, signal.SIG_IGN)

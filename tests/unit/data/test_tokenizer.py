@@ -57,6 +57,25 @@ def test_huggingface_returns_every_text(huggingface_tokenizer: HuggingFaceTokeni
     assert not set(ids) & set(huggingface_tokenizer.special_tokens.values())
 
 
+@settings(max_examples=60)
+@given(texts=st.lists(SPELLED, max_size=5))
+def test_a_batch_is_encoded_as_its_texts_are(
+    sentencepiece_tokenizer: SentencePieceTokenizer, huggingface_tokenizer: HuggingFaceTokenizer, texts: list[str]
+) -> None:
+    for tokenizer in (sentencepiece_tokenizer, huggingface_tokenizer):
+        found = tokenizer.encode_batch([*texts, *TRICKY])
+        assert found == [tokenizer.encode(text) for text in [*texts, *TRICKY]]
+        assert all(type(i) is int for ids in found for i in ids)
+
+
+def test_half_a_surrogate_pair_in_a_batch_is_named(
+    sentencepiece_tokenizer: SentencePieceTokenizer, huggingface_tokenizer: HuggingFaceTokenizer
+) -> None:
+    for tokenizer in (sentencepiece_tokenizer, huggingface_tokenizer):
+        with pytest.raises(DataError, match=r"text 1 of the batch: half of a surrogate pair"):
+            tokenizer.encode_batch(["good", "bad \ud83d"])
+
+
 @pytest.mark.parametrize("text", TRICKY)
 def test_tricky_texts_return(
     sentencepiece_tokenizer: SentencePieceTokenizer, huggingface_tokenizer: HuggingFaceTokenizer, text: str
