@@ -7,21 +7,15 @@ as a conversion does.
 
 from __future__ import annotations
 
-import contextlib
-import os
 import shutil
 import statistics
-import subprocess
 import sys
-import threading
-import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
-import psutil
 import torch
 
+from megatron_redone.benchmarks.program import ProgramRun, run_program
 from megatron_redone.checkpoint.hf_folder import INDEX_NAME, TensorHeader
 from megatron_redone.checkpoint.safetensors_stream import SafetensorsLayout, SafetensorsWriter, bytes_of
 from megatron_redone.common.files import atomic_write_json
@@ -30,22 +24,7 @@ from megatron_redone.models.config import ModelShape
 from megatron_redone.models.families import shape_to_hf
 from megatron_redone.models.weights import hf_shapes
 
-SECONDS_BETWEEN_LOOKS = 0.1
-DROP_CACHES = Path("/proc/sys/vm/drop_caches")
 COPY_AND_SYNC = "import os,shutil,sys; shutil.copytree(sys.argv[1], sys.argv[2]); os.sync()"
-
-
-@dataclass(frozen=True)
-class ProgramRun:
-    """What one program took."""
-
-    name: str
-    seconds: float
-    cpu_seconds: float
-    peak_bytes: int
-    """Largest resident memory of the program and its processes together; pages they share count for each."""
-    cold: bool
-    """Whether the page cache was dropped before."""
 
 
 def make_model_folder(shape: ModelShape, folder: Path, shard_bytes: int) -> int:
@@ -94,7 +73,7 @@ def measure_conversions(
             ),
             ("to-hf", back, "hf"),
         ):
-            runs.append(_run(name, command))
+            runs.append(run_program(name, command))
             progress(f"{name}: {runs[-1].seconds:.1f} s, {runs[-1].peak_bytes / 2**20:,.0f} MiB")
             if made:
                 shutil.rmtree(work / made)
@@ -114,49 +93,3 @@ def table_rows(runs: Sequence[ProgramRun]) -> list[tuple[str, float, float, floa
         cpu = statistics.median(run.cpu_seconds for run in own)
         rows.append((name, seconds, ratio, cpu, max(run.peak_bytes for run in own) / 2**20))
     return rows
-
-
-def _run(name: str, command: Sequence[str]) -> ProgramRun:
-    cold = _drop_caches()
-    before = os.times()
-    began = time.perf_counter()
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    watch = _MemoryWatch(process.pid)
-    said = process.communicate()[1]
-    seconds = time.perf_counter() - began
-    watch.stop()
-    after = os.times()
-    if process.returncode:
-        raise RuntimeError(f"{name} ended with {process.returncode}: {said[-2000:]}")
-    cpu = after.children_user + after.children_system - before.children_user - before.children_system
-    return ProgramRun(name, seconds, cpu, watch.peak, cold)
-
-
-def _drop_caches() -> bool:
-    os.sync()
-    with contextlib.suppress(OSError):
-        DROP_CACHES.write_text("3")
-        return True
-    return False
-
-
-class _MemoryWatch:
-    """Looks at the resident memory of a process and its children until it is stopped."""
-
-    def __init__(self, pid: int) -> None:
-        self.peak = 0
-        self._process = psutil.Process(pid)
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._watch, daemon=True)
-        self._thread.start()
-
-    def stop(self) -> None:
-        """Ends the looking."""
-        self._over.set()
-        self._thread.join()
-
-    def _watch(self) -> None:
-        while not self._over.wait(SECONDS_BETWEEN_LOOKS):
-            with contextlib.suppress(psutil.Error):
-                family = [self._process, *self._process.children(recursive=True)]
-                self.peak = max(self.peak, sum(process.memory_info().rss for process in family))

@@ -75,3 +75,40 @@ def benchmark_convert_command(
     from megatron_redone.cli.benchmark import benchmark_conversion
 
     benchmark_conversion(preset, layers, folder, shard_gib, processes, rounds, out)
+
+
+@benchmark_app.command("data")
+def benchmark_data_command(
+    folder: Annotated[Path, typer.Option(help="New folder for texts and results.")],
+    tokenizer: Annotated[Path, typer.Option(help="Folder with a tokenizer.json.")],
+    text: Annotated[Path | None, typer.Option(help="JSONL file to tokenize; by default made-up text.")] = None,
+    megabytes: Annotated[int, typer.Option(min=1, help="Size of the made-up text.")] = 32,
+    workers: Annotated[str, typer.Option(help="Numbers of processes of ours.")] = "1,2",
+    rounds: Annotated[int, typer.Option(min=1, help="Every program runs once a round, in turn.")] = 3,
+    shard_mib: Annotated[int, typer.Option(min=1, help="Shards of ours, in MiB of text.")] = 4,
+    peer: Annotated[Path | None, typer.Option(help="Megatron-LM's tools/preprocess_data.py.")] = None,
+    peer_path: Annotated[str, typer.Option(help="PYTHONPATH of the peer: where `megatron.training` lies.")] = "",
+    memory_megabytes: Annotated[str, typer.Option(help="`64,256,1024`: memory over sizes of made-up text.")] = "",
+    out: Annotated[Path | None, typer.Option(help="JSON file for everything that was measured.")] = None,
+) -> None:
+    """Tokens/s and memory of `redone curate tokenize`, of the bare tokenizer library and of Megatron-LM's script.
+
+    The same text and tokenizer for all, in turn, some rounds; ratios are medians of ratios inside one round.
+    """
+    from megatron_redone.benchmarks.data import DataBenchmark
+    from megatron_redone.cli.benchmark_data import benchmark_data
+
+    counts, sizes = (tuple(int(part) for part in value.split(",") if part) for value in (workers, memory_megabytes))
+    benchmark = DataBenchmark(
+        folder,
+        tokenizer,
+        text,
+        megabytes,
+        counts,
+        rounds,
+        shard_mib,
+        peer,
+        peer_path,
+        sizes,
+    )
+    benchmark_data(benchmark, out)

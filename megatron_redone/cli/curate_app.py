@@ -32,7 +32,23 @@ def _curate(kind: str, settings: list[str] | None, out: Path | None, again: bool
     curate(kind, file, given, out, again)
 
 
+@curate_app.command("tokenizer")
+def curate_tokenizer_command(settings: StageSettings = None, out: StageOut = None, again: StageAgain = False) -> None:
+    """A SentencePiece tokenizer of a corpus.
+
+    Byte-pair pieces with byte fallback: every text can be encoded. Of a large corpus a uniform sample of
+    `max_sentences` lines is learnt from. `redone curate tokenizer corpus=notes/ vocab_size=8000 --out tokenizer`
+    """
+    _curate("tokenizer", settings, out, again)
+
+
 @curate_app.command("tokenize")
 def curate_tokenize_command(settings: StageSettings = None, out: StageOut = None, again: StageAgain = False) -> None:
-    """A corpus of texts as token ids on disk (Megatron's indexed dataset)."""
+    """A corpus of texts as token ids on disk (Megatron's indexed dataset), in shards.
+
+    Reads a JSONL file or a folder of .jsonl and .jsonl.gz files, whole or in pieces, by `workers` processes; any
+    Hugging Face tokenizer.json or SentencePiece model will do. `tokens.json` beside the shards tells documents,
+    tokens and the hash of every file. `validation_share=0.001` keeps some documents apart by a hash of their id.
+    `redone curate tokenize corpus=notes/ tokenizer=Qwen3-4B/ workers=8 --out tokens`
+    """
     _curate("tokenize", settings, out, again)

@@ -8,39 +8,20 @@ function of (seed, epoch). The files are the same, so corpora that Megatron's ow
 
 from __future__ import annotations
 
-import os
-import struct
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from megatron.core.datasets.indexed_dataset import DType, IndexedDataset, IndexedDatasetBuilder
+from megatron.core.datasets.indexed_dataset import DType, IndexedDataset
 
 from megatron_redone.common.errors import DataError
-from megatron_redone.common.files import disk_full_reported, fsync_directory
 from megatron_redone.common.seeding import numpy_rng
 from megatron_redone.data.document import Document
+from megatron_redone.data.indexed_writer import HEADER, MAGIC, CorpusCounts, indexed_writer, with_suffix
 
-HEADER = struct.Struct("<9sQBQQ")  # magic, version, dtype code, number of sequences, number of document ends
-MAGIC = b"MMIDIDX\x00\x00"
-
-
-@dataclass(frozen=True)
-class CorpusCounts:
-    """What `write_corpus` wrote.
-
-    Attributes:
-        num_documents: documents in the corpus.
-        num_tokens: their tokens; none is added.
-        num_empty: documents without tokens, which were left out.
-    """
-
-    num_documents: int
-    num_tokens: int
-    num_empty: int
+DOCUMENTS_AT_ONCE = 256
 
 
 def write_corpus(prefix: Path, documents: Iterable[Sequence[int]], vocab_size: int | None = None) -> CorpusCounts:
@@ -55,50 +36,13 @@ def write_corpus(prefix: Path, documents: Iterable[Sequence[int]], vocab_size: i
         DataError: an id outside 0..vocab_size-1 (names the document), or no tokens at all. Nothing is left
             then.
     """
-    prefix.parent.mkdir(parents=True, exist_ok=True)
-    final = [_with_suffix(prefix, ".bin"), _with_suffix(prefix, ".idx")]
-    partial = [path.with_name(f".{path.name}.tmp") for path in final]
-    with disk_full_reported(final[0]):
-        try:
-            counts = _write_files(partial[0], partial[1], documents, vocab_size)
-            final[1].unlink(missing_ok=True)
-            for source, target in zip(partial, final, strict=True):
-                with source.open("rb+") as file:
-                    os.fsync(file.fileno())
-                source.replace(target)
-        finally:
-            for path in partial:
-                path.unlink(missing_ok=True)
-    fsync_directory(prefix.parent)
-    return counts
-
-
-def _write_files(
-    bin_path: Path, index_path: Path, documents: Iterable[Sequence[int]], vocab_size: int | None
-) -> CorpusCounts:
-    builder = IndexedDatasetBuilder(str(bin_path), dtype=DType.optimal_dtype(vocab_size))
-    limit = vocab_size or 2**31
-    num_documents = num_tokens = num_empty = 0
-    try:
-        for number, document in enumerate(documents):
-            ids = torch.as_tensor(np.asarray(document, dtype=np.int64))
-            if not len(ids):
-                num_empty += 1
-                continue
-            if int(ids.min()) < 0 or int(ids.max()) >= limit:
-                raise DataError(
-                    f"document {number} has token ids from {int(ids.min())} to {int(ids.max())}, outside "
-                    f"0..{limit - 1}; tokenise it with the tokenizer of the model"
-                )
-            builder.add_item(ids)
-            builder.end_document()
-            num_documents, num_tokens = num_documents + 1, num_tokens + len(ids)
-        if not num_documents:
-            raise DataError(f"no tokens to write ({num_empty} empty documents); check the input and its filters")
-        builder.finalize(str(index_path))
-    finally:
-        builder.data_file.close()
-    return CorpusCounts(num_documents, num_tokens, num_empty)
+    remaining = iter(documents)
+    with indexed_writer(prefix, vocab_size) as writer:
+        while batch := list(islice(remaining, DOCUMENTS_AT_ONCE)):
+            writer.add(batch)
+        if not writer.num_documents:
+            raise DataError(f"no tokens to write ({writer.num_empty} empty documents); check the input and its filters")
+        return writer.finish()
 
 
 class PretrainSamples:
@@ -110,11 +54,13 @@ class PretrainSamples:
     document of its own, at position 0; the first token of each piece is context only (nothing predicts it).
 
     Args:
-        prefix: path of the corpus without suffix.
+        shards: path of the corpus without suffix, or those of its shards in order: the samples are those of one
+            corpus in which the shards stand one behind the other.
         sequence_length: tokens of a sample.
         eos_id: the end token.
         seed: of the shuffle.
         eos_stored: whether the documents on disk already end with it (Megatron's `--append-eod`).
+        name: how the ids of documents begin; by default the file name of the first shard.
 
     Attributes:
         tokens_per_epoch: length of one epoch with the end tokens.
@@ -124,21 +70,28 @@ class PretrainSamples:
             them.
     """
 
-    def __init__(self, prefix: Path, sequence_length: int, eos_id: int, seed: int, eos_stored: bool = False) -> None:
+    def __init__(
+        self,
+        shards: Path | Sequence[Path],
+        sequence_length: int,
+        eos_id: int,
+        seed: int,
+        eos_stored: bool = False,
+        name: str | None = None,
+    ) -> None:
         if sequence_length < 2:
             raise DataError(f"sequence_length={sequence_length}; a sample needs at least 2 tokens")
-        _check_files(prefix)
-        self._corpus = IndexedDataset(str(prefix))
-        self._name, self._seed, self._eos_id = prefix.name, seed, eos_id
-        self.sequence_length = sequence_length
-        if len(self._corpus.document_indices) - 1 != len(self._corpus):
-            raise DataError(f"{prefix}.idx: some documents are stored in parts; write each as one sequence")
-        # A copy: the library unmaps the file under arrays that it gave out.
-        self._lengths = np.array(self._corpus.sequence_lengths, dtype=np.int64)
+        prefixes = [shards] if isinstance(shards, Path) else list(shards)
+        self._shards = [_open_shard(prefix) for prefix in prefixes]
+        self.name = prefixes[0].name if name is None else name
+        self._seed, self._eos_id, self.sequence_length = seed, eos_id, sequence_length
+        # A copy: the library unmaps the files under arrays that it gave out.
+        self._lengths = np.concatenate([shard.sequence_lengths for shard in self._shards]).astype(np.int64)
+        self._shard_ends = np.cumsum([len(shard) for shard in self._shards])
         first = int(np.argmax(self._lengths > 0))
         if (self._read(first, int(self._lengths[first]) - 1, 1) == [eos_id]) != eos_stored:
             raise DataError(
-                f"{prefix}: eos_stored is {eos_stored}, but the first document "
+                f"{prefixes[0]}: eos_stored is {eos_stored}, but the first document "
                 f"{'lacks' if eos_stored else 'ends with'} the end token {eos_id}; "
                 f"set eos_stored to {not eos_stored}"
             )
@@ -174,12 +127,14 @@ class PretrainSamples:
         count = min(length - start, max_tokens)
         ends_here = start + count == length and not self._eos_stored
         ids = self._read(document, start, count - ends_here) + [self._eos_id] * ends_here
-        return Document(ids, [True] * count, f"{self._name}:{document}:{start}:epoch{epoch}")
+        return Document(ids, [True] * count, f"{self.name}:{document}:{start}:epoch{epoch}")
 
     def _read(self, document: int, start: int, count: int) -> list[int]:
         if count == 0:
             return []
-        ids: list[int] = self._corpus.get(document, start, count).tolist()
+        shard = int(np.searchsorted(self._shard_ends, document, side="right"))
+        first = int(self._shard_ends[shard]) - len(self._shards[shard])
+        ids: list[int] = self._shards[shard].get(document - first, start, count).tolist()
         return ids
 
     def _order_of(self, epoch: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
@@ -194,8 +149,12 @@ class PretrainSamples:
         return self._epochs[epoch]
 
 
-def _with_suffix(prefix: Path, suffix: str) -> Path:
-    return prefix.with_name(prefix.name + suffix)
+def _open_shard(prefix: Path) -> IndexedDataset:
+    _check_files(prefix)
+    shard = IndexedDataset(str(prefix))
+    if len(shard.document_indices) - 1 != len(shard):
+        raise DataError(f"{prefix}.idx: some documents are stored in parts; write each as one sequence")
+    return shard
 
 
 def _check_files(prefix: Path) -> None:
@@ -204,7 +163,7 @@ def _check_files(prefix: Path) -> None:
     Raises:
         DataError: names the file.
     """
-    bin_path, index_path = _with_suffix(prefix, ".bin"), _with_suffix(prefix, ".idx")
+    bin_path, index_path = with_suffix(prefix, ".bin"), with_suffix(prefix, ".idx")
     for path in (bin_path, index_path):
         if not path.is_file():
             raise DataError(f"{path}: no such file; a corpus is NAME.bin and NAME.idx, tokenise the text first")

@@ -6,7 +6,7 @@ import hashlib
 import io
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import sentencepiece
@@ -27,7 +27,7 @@ PAD = "<|pad|>"
 SYMBOLS = ("<|im_start|>", "<|im_end|>", THINK_OPEN, THINK_CLOSE)
 
 MAX_LINES = 2_000_000
-"""Lines of text that `train_sentencepiece` looks at: a uniform sample of that size of a larger corpus."""
+"""Lines of text that `train_sentencepiece` looks at by default: a uniform sample of a larger corpus."""
 
 SPACE_MARK = "\u2581"  # SentencePiece writes a space as this character, so the character itself goes as bytes
 
@@ -95,6 +95,14 @@ class SentencePieceTokenizer:
             ids += self._processor.encode(part)
         return ids
 
+    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
+        """See `Tokenizer.encode_batch`."""
+        for number, text in enumerate(texts):
+            check_unicode(text, f"text {number} of the batch")
+        plain = [text for text in texts if SPACE_MARK not in text]
+        found = iter(self._processor.encode(plain, num_threads=1)) if plain else iter(())
+        return [self.encode(text) if SPACE_MARK in text else next(found) for text in texts]
+
     def decode(self, ids: Iterable[int]) -> str:
         """See `Tokenizer.decode`."""
         texts: list[str] = []
@@ -120,7 +128,9 @@ class SentencePieceTokenizer:
         atomic_write_bytes(folder / CONFIG_FILE, (json.dumps(config, ensure_ascii=False, indent=2) + "\n").encode())
 
 
-def train_sentencepiece(texts: Iterable[str], out: Path, vocab_size: int, seed: int) -> SentencePieceTokenizer:
+def train_sentencepiece(
+    texts: Iterable[str], out: Path, vocab_size: int, seed: int, max_lines: int = MAX_LINES
+) -> SentencePieceTokenizer:
     """Trains a byte-pair SentencePiece model on the lines of `texts` and saves it in `out`.
 
     Identity normalisation, no dummy prefix, byte fallback, every character of the corpus covered, each digit
@@ -128,15 +138,16 @@ def train_sentencepiece(texts: Iterable[str], out: Path, vocab_size: int, seed: 
     `<|endoftext|>` (end), `<|pad|>`, `<|im_start|>`, `<|im_end|>`, `<think>`, `</think>`.
 
     Args:
-        texts: the corpus; of more than MAX_LINES lines a uniform sample is used.
+        texts: the corpus, read once.
         out: folder for tokenizer.model and tokenizer_config.json.
         vocab_size: ids in all, special tokens and 256 bytes included.
         seed: of the sample.
+        max_lines: of a corpus with more lines a uniform sample of this size is used, which is held in memory.
 
     Raises:
         InputError: the corpus is empty, or the size does not suit it (the message says which sizes do).
     """
-    lines = _sample_lines(texts, seed)
+    lines = _sample_lines(texts, seed, max_lines)
     if not lines:
         raise InputError("the tokenizer's corpus has no text; give it documents that are not blank")
     model = io.BytesIO()
@@ -171,14 +182,14 @@ def train_sentencepiece(texts: Iterable[str], out: Path, vocab_size: int, seed: 
     return tokenizer
 
 
-def _sample_lines(texts: Iterable[str], seed: int) -> list[str]:
-    """All non-blank lines, or a uniform sample of MAX_LINES of them (reservoir sampling)."""
+def _sample_lines(texts: Iterable[str], seed: int, max_lines: int) -> list[str]:
+    """All non-blank lines, or a uniform sample of `max_lines` of them (reservoir sampling)."""
     random = rng(seed, "tokenizer corpus")
     kept: list[str] = []
     for count, line in enumerate(_lines(texts)):
-        if count < MAX_LINES:
+        if count < max_lines:
             kept.append(line)
-        elif (place := random.randrange(count + 1)) < MAX_LINES:
+        elif (place := random.randrange(count + 1)) < max_lines:
             kept[place] = line
     return kept
 

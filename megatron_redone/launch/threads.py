@@ -36,6 +36,9 @@ CPU_COMPILER = {"TORCHDYNAMO_DISABLE": "1"}
 # Megatron's overlap of communication needs kernels to start in the order they were queued.
 CUDA_QUEUES = {"CUDA_DEVICE_MAX_CONNECTIONS": "1"}
 
+# Data is made by several processes beside each other, so one that encodes text keeps to its core.
+TOKENIZER_THREADS = {"TOKENIZERS_PARALLELISM": "false"}
+
 # What Megatron and torch tell every process at its start, by how the messages begin: which optional packages are absent
 # (a supported case), and that Megatron calls functions which torch has renamed.
 QUIET = {
@@ -63,7 +66,7 @@ def device_kind(environ: Mapping[str, str], device_folder: Path = Path("/dev")) 
 def process_settings(device: Device, processes_on_host: int = 1) -> dict[str, str]:
     """The variables each of `processes_on_host` processes wants on a device of this kind."""
     threads = str(default_threads(processes_on_host))
-    settings = dict.fromkeys(THREAD_VARIABLES, threads)
+    settings = dict.fromkeys(THREAD_VARIABLES, threads) | TOKENIZER_THREADS
     return settings | QUIET | (CUDA_QUEUES if device == "cuda" else CPU_ALLOCATOR | CPU_WAIT | CPU_COMPILER)
 
 

@@ -13,7 +13,7 @@ from typing import Any, Literal, get_args
 from pydantic import Field
 
 from megatron_redone.checkpoint.config import CheckpointConfig
-from megatron_redone.config.artefact import ARTEFACT, Artefact
+from megatron_redone.config.artefact import ARTEFACT, Artefact, OptionalArtefact
 from megatron_redone.config.base import StrictModel
 from megatron_redone.curation.config import (
     DiagnosisConfig,
@@ -23,6 +23,8 @@ from megatron_redone.curation.config import (
     TargetSetConfig,
 )
 from megatron_redone.curation.synthesize.config import SynthesizeConfig
+from megatron_redone.curation.tokens.config import TokenizeConfig, TrainTokenizerConfig
+from megatron_redone.data.config import BlendConfig
 from megatron_redone.generation.config import GenerationConfig
 from megatron_redone.models.config import ModelConfig
 from megatron_redone.parallel.config import ParallelConfig
@@ -82,29 +84,41 @@ class SNSBenchRowsStage(SNSBenchRowsConfig, StageConfig):
     """Folder of the benchmark's JSON files: a path with a slash in it."""
 
 
-class TokenizerStage(StageConfig):
+class TokenizerStage(TrainTokenizerConfig, StageConfig):
     """A SentencePiece tokenizer trained on a corpus."""
 
     kind: Literal["tokenizer"]
     corpus: Artefact
-    vocab_size: int = Field(ge=300)
+    """A JSONL file (.jsonl, .jsonl.gz) or a folder of such files; if names of some begin with `corpus`, of these."""
 
 
-class TokenizeStage(StageConfig):
-    """A corpus as Megatron IndexedDataset."""
+class TokenizeStage(TokenizeConfig, StageConfig):
+    """A corpus as shards of Megatron's IndexedDataset."""
 
     kind: Literal["tokenize"]
     corpus: Artefact
+    """A JSONL file (.jsonl, .jsonl.gz) or a folder of such files; if names of some begin with `corpus`, of these."""
     tokenizer: Artefact
+    """Folder with tokenizer.json (Hugging Face) or with tokenizer.model (SentencePiece, of stage `tokenizer`)."""
 
 
 class PretrainStage(PretrainConfig, TrainingStage):
-    """Pretraining on an indexed corpus, from random weights or a checkpoint."""
+    """Pretraining on an indexed corpus or a blend of several, from random weights or a checkpoint."""
 
     kind: Literal["pretrain"]
-    tokens: Artefact
+    tokens: OptionalArtefact = None
+    """One tokenized corpus; or give `blend`."""
+    blend: BlendConfig | None = None
     tokenizer: Artefact
     model: ModelConfig
+
+    def rule_violations(self) -> Iterator[str]:
+        """One source of tokens; a blend has no epoch."""
+        yield from super().rule_violations()
+        if (self.tokens is None) == (self.blend is None):
+            yield f"tokens={self.tokens} and blend {'is' if self.blend else 'is not'} given: give exactly one of them"
+        if self.blend is not None and self.steps is None:
+            yield f"epochs={self.epochs} with a blend, whose corpora end at different times; give `steps`"
 
 
 class SFTSetStage(SFTSetConfig, StageConfig):
@@ -247,6 +261,14 @@ def artefacts_of(config: StrictModel) -> Iterator[tuple[str, str]]:
             ARTEFACT in getattr(a, "__metadata__", ()) for a in get_args(field.annotation)
         ):
             yield from ((f"{name}.{place}", reference) for place, reference in enumerate(value))
+        elif isinstance(value, dict) and any(
+            ARTEFACT in getattr(a, "__metadata__", ()) for a in get_args(field.annotation)
+        ):
+            yield from ((f"{name}.{key}", reference) for key, reference in value.items())
+        elif isinstance(value, tuple):
+            for place, section in enumerate(value):
+                if isinstance(section, StrictModel):
+                    yield from ((f"{name}.{place}.{inner}", found) for inner, found in artefacts_of(section))
 
 
 def is_path(reference: str) -> bool:

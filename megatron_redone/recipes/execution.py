@@ -26,6 +26,7 @@ from megatron_redone.recipes.config import (
     model_folder,
 )
 from megatron_redone.recipes.graph import StageRun
+from megatron_redone.recipes.workspace import resumable
 from megatron_redone.reporting.schema import EvaluationResult, Prediction
 from megatron_redone.tasks.reading import read_rows
 from megatron_redone.tasks.row import Row
@@ -91,8 +92,9 @@ class Execution:
     def training_run(self, tokenizer: Tokenizer) -> TrainingRun:
         """Metrics and checkpoints of this stage."""
         config = self.config(TrainingStage)
-        settings = json.dumps(self.identity["config"], sort_keys=True)
-        inputs = {f"input {name}": record["sha256"] for name, record in self.identity["inputs"].items()}
+        fixed = resumable(self.identity)
+        settings = json.dumps(fixed["config"], sort_keys=True)
+        inputs = {f"input {name}": record["sha256"] for name, record in fixed["inputs"].items()}
         return TrainingRun(
             self.work,
             self.run.id,

@@ -58,8 +58,8 @@ def _own_keys(kind: str) -> set[str]:
 
 def _located(reference: str, field: str, base: Path, overrides: Sequence[str]) -> str:
     """The absolute path of an input, given in the file or by an override."""
-    key = field.partition(".")[0]
-    overridden = any(override.partition("=")[0].strip().partition(".")[0] == key for override in overrides)
+    given = [override.partition("=")[0].strip() for override in overrides]
+    overridden = any(field == key or field.startswith(f"{key}.") for key in given)
     path = (Path() if overridden else base) / reference
     located = str(path.resolve())
     assert is_path(located)

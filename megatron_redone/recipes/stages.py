@@ -28,14 +28,14 @@ from megatron_redone.models.presets import get_preset
 from megatron_redone.models.weights import RandomWeights
 from megatron_redone.recipes import config as kinds
 from megatron_redone.recipes.execution import Execution, Executor
-from megatron_redone.recipes.executors.tokens import CORPUS, run_tokenize, run_tokenizer
+from megatron_redone.recipes.executors.pretrain import train_on_tokens
+from megatron_redone.recipes.executors.tokens import run_tokenize, run_tokenizer
 from megatron_redone.reporting.schema import DiagnosisResult, read_result
 from megatron_redone.rl.dapo import dapo
 from megatron_redone.tasks.reading import write_rows
 from megatron_redone.tasks.row import Row
 from megatron_redone.training.engine import MegatronEngine
 from megatron_redone.training.model_folder import check_vocabulary, load_engine
-from megatron_redone.training.pretrain import pretrain
 from megatron_redone.training.run import FORWARD_BACKWARD_PASSES
 from megatron_redone.training.sft import Example, sft
 
@@ -78,7 +78,7 @@ def run_pretrain(execution: Execution) -> None:
         engine.load_hf_weights(RandomWeights(shape, execution.seed), f"preset {config.model.preset}")
     execution.counts["parameters"] = engine.shape.num_parameters()
     run = execution.training_run(tokenizer)
-    execution.counts.update(pretrain(config, execution.input_path("tokens") / CORPUS, tokenizer.eos_id, engine, run))
+    execution.counts.update(train_on_tokens(execution, config, tokenizer, engine, run))
     execution.finish_model(engine, tokenizer, ChatTemplate(tokenizer), run)
 
 

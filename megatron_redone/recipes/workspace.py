@@ -24,6 +24,7 @@ from megatron_redone.version import __version__
 
 LOG = get_logger("recipe")
 MANIFEST = "manifest.json"
+BLEND = "blend"
 VERSIONED_PACKAGES = ("torch", "megatron-core", "transformers", "numpy", "sentencepiece", "sacrebleu")
 
 
@@ -109,7 +110,7 @@ class Workspace:
         identity = {"config": identity_of(stage_settings(run)), "inputs": records}
         marker = folder / "work.json"
         found = json.loads(marker.read_text()) if marker.is_file() else {}
-        if found != identity:
+        if resumable(found) != resumable(identity):
             if (folder / "checkpoints").is_dir():
                 before = folder.with_name(f"{run.id}.before")
                 shutil.rmtree(before, ignore_errors=True)
@@ -122,6 +123,7 @@ class Workspace:
                 )
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir(parents=True)
+        if found != identity:
             atomic_write_json(marker, identity)
         return folder, identity
 
@@ -193,13 +195,28 @@ def stage_settings(run: StageRun) -> dict[str, Any]:
 
 
 def identity_of(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings that decide a stage's result: not threads, checkpoints and layout, which may change on the way."""
+    """The settings that decide a stage's result: not threads, workers, checkpoints, layout, which may change."""
     identity = {
-        name: value for name, value in settings.items() if name not in ("threads", "checkpoint", "watchdog_minutes")
+        name: value
+        for name, value in settings.items()
+        if name not in ("threads", "workers", "checkpoint", "watchdog_minutes")
     }
     if "parallel" in identity:
         identity["parallel"] = {"precision": identity["parallel"]["precision"]}
     return identity
+
+
+def resumable(identity: Mapping[str, Any]) -> dict[str, Any]:
+    """What of a stage's identity has to be the same for interrupted work to go on.
+
+    A blend of corpora may change while a run is interrupted; its ledger in the checkpoint says whether the new one
+    agrees with what was read (`training/blend_ledger.py`).
+    """
+    if not identity:
+        return {}
+    config = {name: value for name, value in identity["config"].items() if name != BLEND or value is None}
+    inputs = {name: record for name, record in identity["inputs"].items() if not name.startswith(f"{BLEND}.")}
+    return {"config": config, "inputs": inputs}
 
 
 def _changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

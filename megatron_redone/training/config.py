@@ -75,10 +75,20 @@ class TokenStageConfig(StrictModel):
         return max(1, round(self.epochs * rows_per_epoch / self.global_batch_size))
 
 
+class ValidationConfig(StrictModel):
+    """Loss on the validation splits of the tokens, beside training."""
+
+    every: int = Field(500, ge=1)
+    """So many steps lie between two measurements; the last step is measured in any case."""
+    samples: int = Field(64, ge=1)
+    """Rows of `sequence_length` tokens of each corpus, the same ones every time."""
+
+
 class PretrainConfig(TokenStageConfig):
     """Continued pretraining. The papers publish no figures for it: all defaults are ours."""
 
     optimizer: OptimizerConfig = OptimizerConfig(lr=1e-4)
+    validation: ValidationConfig | None = None
 
 
 class SFTConfig(TokenStageConfig):

@@ -12,7 +12,6 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from megatron_redone.common.errors import DataError, InputError
-from megatron_redone.data import sentencepiece_tokenizer as module
 from megatron_redone.data.tokenizer import (
     HuggingFaceTokenizer,
     SentencePieceTokenizer,
@@ -56,6 +55,25 @@ def test_huggingface_returns_every_text(huggingface_tokenizer: HuggingFaceTokeni
     ids = huggingface_tokenizer.encode(text)
     assert huggingface_tokenizer.decode(ids) == text
     assert not set(ids) & set(huggingface_tokenizer.special_tokens.values())
+
+
+@settings(max_examples=60)
+@given(texts=st.lists(SPELLED, max_size=5))
+def test_a_batch_is_encoded_as_its_texts_are(
+    sentencepiece_tokenizer: SentencePieceTokenizer, huggingface_tokenizer: HuggingFaceTokenizer, texts: list[str]
+) -> None:
+    for tokenizer in (sentencepiece_tokenizer, huggingface_tokenizer):
+        found = tokenizer.encode_batch([*texts, *TRICKY])
+        assert found == [tokenizer.encode(text) for text in [*texts, *TRICKY]]
+        assert all(type(i) is int for ids in found for i in ids)
+
+
+def test_half_a_surrogate_pair_in_a_batch_is_named(
+    sentencepiece_tokenizer: SentencePieceTokenizer, huggingface_tokenizer: HuggingFaceTokenizer
+) -> None:
+    for tokenizer in (sentencepiece_tokenizer, huggingface_tokenizer):
+        with pytest.raises(DataError, match=r"text 1 of the batch: half of a surrogate pair"):
+            tokenizer.encode_batch(["good", "bad \ud83d"])
 
 
 @pytest.mark.parametrize("text", TRICKY)
@@ -112,9 +130,8 @@ def test_training_repeats_and_is_quiet(tmp_path: Path, corpus: list[str], capfd:
     assert capfd.readouterr() == ("", "")
 
 
-def test_large_corpora_are_sampled_by_seed(tmp_path: Path, corpus: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "MAX_LINES", 100)
-    prints = [train_sentencepiece(corpus, tmp_path, 500, seed).fingerprint for seed in (1, 1, 2)]
+def test_large_corpora_are_sampled_by_seed(tmp_path: Path, corpus: list[str]) -> None:
+    prints = [train_sentencepiece(corpus, tmp_path, 500, seed, max_lines=100).fingerprint for seed in (1, 1, 2)]
     assert prints[0] == prints[1] != prints[2]
 
 

@@ -7,7 +7,14 @@ import sys
 from pathlib import Path
 
 from megatron_redone.launch.environment import available_cores
-from megatron_redone.launch.threads import MARKER, QUIET, device_kind, process_settings, with_settings
+from megatron_redone.launch.threads import (
+    MARKER,
+    QUIET,
+    TOKENIZER_THREADS,
+    device_kind,
+    process_settings,
+    with_settings,
+)
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -46,7 +53,13 @@ def test_settings_depend_on_the_device_and_the_processes() -> None:
     cpu, cuda = process_settings("cpu"), process_settings("cuda", processes_on_host=10_000)
     assert cpu["OMP_NUM_THREADS"] == cpu["MKL_NUM_THREADS"] == str(available_cores())
     assert cpu["MALLOC_MMAP_MAX_"] == "0" and cpu["TORCHDYNAMO_DISABLE"] == "1"
-    assert cuda == {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "CUDA_DEVICE_MAX_CONNECTIONS": "1", **QUIET}
+    assert cuda == {
+        "OMP_NUM_THREADS": "1",
+        "MKL_NUM_THREADS": "1",
+        "CUDA_DEVICE_MAX_CONNECTIONS": "1",
+        **TOKENIZER_THREADS,
+        **QUIET,
+    }
 
 
 def test_device_is_told_from_the_device_files(tmp_path: Path) -> None:
