@@ -36,3 +36,36 @@ def _curate(kind: str, settings: list[str] | None, out: Path | None, again: bool
 def curate_tokenize_command(settings: StageSettings = None, out: StageOut = None, again: StageAgain = False) -> None:
     """A corpus of texts as token ids on disk (Megatron's indexed dataset)."""
     _curate("tokenize", settings, out, again)
+
+
+@curate_app.command("regmix-mixtures")
+def curate_regmix_mixtures_command(
+    settings: StageSettings = None, out: StageOut = None, again: StageAgain = False
+) -> None:
+    """Mixtures of domains for proxy runs to try, drawn around the natural one (RegMix, step 1).
+
+    `redone curate regmix-mixtures prior='{web: 900_000, weibo: 120_000}' num_mixtures=64 --out mixtures`
+    """
+    _curate("regmix_mixtures", settings, out, again)
+
+
+@curate_app.command("regmix-proxies")
+def curate_regmix_proxies_command(
+    settings: StageSettings = None, out: StageOut = None, again: StageAgain = False
+) -> None:
+    """A small training run for each mixture, and its loss on every validation corpus (RegMix, step 2).
+
+    Every finished run is one small file, so that a killed command goes on where it was. `workers=8` trains eight side
+    by side; `redone curate regmix-array` spreads the runs over a Slurm cluster.
+    """
+    _curate("regmix_proxies", settings, out, again)
+
+
+@curate_app.command("regmix-fit")
+def curate_regmix_fit_command(settings: StageSettings = None, out: StageOut = None, again: StageAgain = False) -> None:
+    """The mixture that a regression over finished runs predicts to be the best for a target (RegMix, step 3).
+
+    Works on any tables: `redone curate regmix-fit mixtures=m.csv losses=l.csv target=weibo --out fit`. The folder holds
+    `blend.yaml` for continued pretraining, and `regmix.html` with predicted against measured losses.
+    """
+    _curate("regmix_fit", settings, out, again)

@@ -193,9 +193,11 @@ def stage_settings(run: StageRun) -> dict[str, Any]:
 
 
 def identity_of(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings that decide a stage's result: not threads, checkpoints and layout, which may change on the way."""
+    """The settings that decide a result: not threads, workers, checkpoints and layout, which may change on the way."""
     identity = {
-        name: value for name, value in settings.items() if name not in ("threads", "checkpoint", "watchdog_minutes")
+        name: value
+        for name, value in settings.items()
+        if name not in ("threads", "workers", "checkpoint", "watchdog_minutes")
     }
     if "parallel" in identity:
         identity["parallel"] = {"precision": identity["parallel"]["precision"]}

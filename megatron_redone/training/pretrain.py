@@ -6,8 +6,10 @@ Documents are joined to rows of `sequence_length` tokens; attention and loss sta
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Protocol
 
 from megatron_redone.data.batch import PackedBatch
+from megatron_redone.data.document import Document
 from megatron_redone.data.indexed_corpus import PretrainSamples
 from megatron_redone.objectives.next_token import NextToken
 from megatron_redone.training.batches import microbatches_of
@@ -23,6 +25,20 @@ def pretrain(
     """Trains the engine on the corpus whose .bin and .idx stand at the prefix `corpus`; returns counts."""
     samples = PretrainSamples(corpus, config.sequence_length, eos_id, run.seed)
     num_steps = config.num_steps(samples.samples_in(1))
+    train_on(samples, config, num_steps, engine, run)
+    return {"tokens_per_epoch": samples.tokens_per_epoch, "steps": num_steps}
+
+
+class Samples(Protocol):
+    """Rows of `sequence_length` tokens by number: one corpus, or several in given shares."""
+
+    def __getitem__(self, index: int) -> list[Document]: ...
+
+
+def train_on(
+    samples: Samples, config: PretrainConfig, num_steps: int, engine: MegatronEngine, run: TrainingRun
+) -> None:
+    """Trains the engine on the rows 0, 1, 2, ... of `samples`, `global_batch_size` of them a step."""
 
     def step(number: int) -> dict[str, float]:
         first = number * config.global_batch_size
@@ -34,4 +50,3 @@ def pretrain(
         return {**engine.train_step(batches, NextToken(), rate), "learning_rate": rate}
 
     run.steps(engine, num_steps, step)
-    return {"tokens_per_epoch": samples.tokens_per_epoch, "steps": num_steps}
