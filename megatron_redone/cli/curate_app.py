@@ -69,3 +69,21 @@ def curate_regmix_fit_command(settings: StageSettings = None, out: StageOut = No
     `blend.yaml` for continued pretraining, and `regmix.html` with predicted against measured losses.
     """
     _curate("regmix_fit", settings, out, again)
+
+
+@curate_app.command("regmix-array")
+def curate_regmix_array_command(
+    settings: Annotated[Path, typer.Argument(help="The YAML file of `regmix-proxies`.")],
+    out: Annotated[Path, typer.Option(help="Folder for batch file, logs and parts; all nodes must see it.")],
+    overrides: Annotated[list[str] | None, typer.Argument(help="Settings as `key=value`, for all tasks.")] = None,
+    tasks: Annotated[int, typer.Option(min=1, help="Array tasks; each trains its part of the runs.")] = 8,
+    time: Annotated[str, typer.Option(help="Time limit of a task.")] = "04:00:00",
+    cpus: Annotated[int, typer.Option(min=1, help="Cores of a task.")] = 4,
+    sbatch: Annotated[
+        list[str] | None, typer.Option(help="A further option of sbatch: `--sbatch=--partition=gpu`, `--gres=gpu:1`.")
+    ] = None,
+) -> None:
+    """Write a Slurm batch file that trains the proxy runs as an array, and the command that gathers them."""
+    from megatron_redone.cli.regmix_array import write_batch_file
+
+    write_batch_file(settings, overrides or [], out, tasks, time, cpus, sbatch or [])

@@ -194,7 +194,7 @@ class RegMixMixturesStage(RegMixMixturesConfig, StageConfig):
     """Mixtures of domains for proxy runs to try."""
 
     kind: Literal["regmix_mixtures"]
-    domains: dict[str, Artefact] = {}
+    domains: dict[str, Artefact] = Field(default_factory=dict)
     """Domain -> its tokens (`tokenize`), which give the natural shares. Instead of `prior`."""
 
     def rule_violations(self) -> Iterator[str]:
@@ -303,14 +303,11 @@ def artefacts_of(config: StrictModel) -> Iterator[tuple[str, str]]:
                 yield name, value
         elif isinstance(value, StrictModel):
             yield from ((f"{name}.{inner}", reference) for inner, reference in artefacts_of(value))
-        elif isinstance(value, tuple) and any(
-            ARTEFACT in getattr(a, "__metadata__", ()) for a in get_args(field.annotation)
-        ):
-            yield from ((f"{name}.{place}", reference) for place, reference in enumerate(value))
-        elif isinstance(value, dict) and any(
-            ARTEFACT in getattr(a, "__metadata__", ()) for a in get_args(field.annotation)
-        ):
-            yield from ((f"{name}.{key}", reference) for key, reference in value.items())
+        elif any(ARTEFACT in getattr(a, "__metadata__", ()) for a in get_args(field.annotation)):
+            if isinstance(value, tuple):
+                yield from ((f"{name}.{place}", reference) for place, reference in enumerate(value))
+            elif isinstance(value, dict):
+                yield from ((f"{name}.{key}", reference) for key, reference in value.items())
 
 
 def is_path(reference: str) -> bool:

@@ -47,8 +47,8 @@ def fit(
 ) -> Regression:
     """Boosted trees of the loss.
 
-    The number of trees is the one after which an error has stopped falling: that on `test`, or the mean over the runs of
-    a cross-validation inside the training runs.
+    The number of trees is the one after which an error has stopped falling: that on `test`, or the mean over all runs
+    of a cross-validation inside the training runs.
 
     Args:
         test: mixtures and losses of the runs to stop on; needed for `early_stop_on: test`, else not looked at.
@@ -68,8 +68,8 @@ def fit(
         booster, _ = _train(config, (mixtures_RD, losses_R), None, iterations)
     if len(np.unique(booster.predict(mixtures_RD, num_iteration=iterations))) == 1:
         raise DataError(
-            f"the trees give one loss for all {len(losses_R)} runs: with min_runs_in_leaf={config.min_runs_in_leaf} "
-            "none could split them, or the losses do not depend on the mixture; lower min_runs_in_leaf or make more runs"
+            f"one loss is predicted for all {len(losses_R)} runs: min_runs_in_leaf={config.min_runs_in_leaf} let none "
+            "of the trees split them, or the losses do not depend on the mixture; lower it, or make more runs"
         )
     return Regression(booster, iterations, folds.predictions(iterations))
 

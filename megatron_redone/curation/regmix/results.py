@@ -64,12 +64,18 @@ def take_finished(folder: Path, runs: Sequence[ProxyRun], fingerprint: str, work
     return len(taken)
 
 
-def write_tables(folder: Path, domains: Sequence[str], results: Sequence[ProxyResult], num_seeds: int) -> None:
-    """`mixtures.csv` and `losses.csv`, a row a run; for several seeds also means and deviations by mixture."""
+def write_tables(
+    folder: Path, domains: Sequence[str], columns: Sequence[str], results: Sequence[ProxyResult], num_seeds: int
+) -> None:
+    """`mixtures.csv` and `losses.csv`, a row a run; for several seeds also means and deviations by mixture.
+
+    Args:
+        domains: columns of the mixtures.
+        columns: names of the losses.
+    """
     names = [result.id for result in results]
     weights = np.array([[result.weights.get(domain, 0.0) for domain in domains] for result in results])
     write_table(folder / MIXTURES, names, domains, weights)
-    columns = list(results[0].losses)
     losses = np.array([[result.losses[column] for column in columns] for result in results])
     write_table(folder / LOSSES, names, columns, losses)
     if num_seeds > 1:

@@ -115,7 +115,8 @@ def natural_shares(config: RegMixFitConfig, train: Runs, folder: Path) -> tuple[
     if set(prior) != set(table.columns):
         difference = sorted(set(prior) ^ set(table.columns))
         raise DataError(
-            f"prior (from {source}) has not the domains of {table.path}: {', '.join(difference[:3])}; name the same ones"
+            f"prior (from {source}) has other domains than {table.path}: {', '.join(difference[:3])} stands in one of "
+            "them only; name the same ones"
         )
     total = sum(prior.values())
     return {domain: prior[domain] / total for domain in table.columns}, source

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from megatron_redone.common.errors import DataError
+from megatron_redone.common.errors import DataError, Interrupted
 from megatron_redone.common.logging import configure_logging, get_logger
 from megatron_redone.curation.regmix.config import RegMixFitConfig, RegMixProxiesConfig
 from megatron_redone.curation.regmix.proxy import (
@@ -84,7 +84,7 @@ def run_regmix_proxies(execution: Execution) -> None:
     else:
         _train_side_by_side(plan, pending, execution.work, config)
     results = [read_result_file(execution.work / RUNS / f"{run.id}.json") for run in runs]
-    write_tables(execution.work, mixtures.columns, results, config.num_seeds)
+    write_tables(execution.work, mixtures.columns, list(config.validation), results, config.num_seeds)
     folder = execution.input_path("mixtures")
     prior = read_prior(folder) if folder.is_dir() else None
     if prior is not None:
@@ -114,7 +114,7 @@ def _train_here(plan: ProxyPlan, pending: Sequence[ProxyRun], execution: Executi
     context = build_context(plan.parallel)
     for number, run in enumerate(pending, start=1):
         if stop_signal():
-            raise stopped(f"stopped before run {run.id}; the same command goes on with it", stop_signal())
+            raise _stopped_before(run)
         began = time.monotonic()
         _tell(run_proxy(plan, run, execution.work, context), number, len(pending))
         _note_time(execution.work, run, time.monotonic() - began)
@@ -143,11 +143,13 @@ def _train_side_by_side(
                     _note_time(work, run, time.monotonic() - began[run.id])
                 failure = failure or error
             if failure is None and waiting and stop_signal():
-                failure = stopped(
-                    f"stopped before run {waiting[0].id}; the same command goes on with it", stop_signal()
-                )
+                failure = _stopped_before(waiting[0])
     if failure is not None:
         raise failure
+
+
+def _stopped_before(run: ProxyRun) -> Interrupted:
+    return stopped(f"stopped before run {run.id}; the same command goes on with it", stop_signal())
 
 
 def _tell(result: ProxyResult, number: int, total: int) -> None:
