@@ -1,6 +1,7 @@
-"""Writes domains for a RegMix experiment from public data sets: `OUT/DOMAIN/corpus.jsonl` and `OUT/DOMAIN_heldout/`.
+"""Writes domains for a RegMix experiment: `OUT/DOMAIN/corpus.jsonl` and `OUT/DOMAIN_heldout/`.
 
-    python tools/make_regmix_domains.py DATASETS OUT
+    python tools/make_regmix_domains.py OUT              # the generated corpus, by language
+    python tools/make_regmix_domains.py OUT DATASETS     # six domains of public data sets and the generated corpus
 
 DATASETS holds the folders takg_weibo, davidson, lccc_toy, llamafactory_demo, weibo_ner and tweeteval as their authors
 publish them. `OUT/all` is the union of the training parts, for a tokenizer. Equal texts stand once, so that no held-out
@@ -27,8 +28,16 @@ VALIDATION_ONLY = ("weibo_ner", "tweeteval")
 """Sources that no domain is made of."""
 
 
-def domains(datasets: Path, work: Path) -> Iterator[tuple[str, Iterator[str]]]:
-    """(name, texts) of each domain."""
+def generated_domains(work: Path) -> Iterator[tuple[str, Iterator[str]]]:
+    """(name, texts) of the generated corpus by language; `mixed` are glossaries and sentences with translation."""
+    generate(SynthesizeConfig(), work)
+    rows = [value for _, value in read_jsonl(work / "corpus.jsonl")]
+    for language in ("en", "zh", "mixed"):
+        yield language, (row["text"] for row in rows if row["language"] == language)
+
+
+def public_domains(datasets: Path, work: Path) -> Iterator[tuple[str, Iterator[str]]]:
+    """(name, texts) of each domain of the public data sets, and of the generated corpus as a whole."""
     demo = datasets / "llamafactory_demo"
     yield "weibo", _segmented(datasets / "takg_weibo" / "test_src.txt", datasets / "takg_weibo" / "valid_src.txt")
     yield "tweets", _tweets(datasets / "davidson" / "labeled_data.csv")
@@ -76,12 +85,14 @@ def _labelled_characters(file: Path) -> Iterator[str]:
 def main() -> None:
     """Writes all domains and tells their sizes."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("datasets", type=Path)
     parser.add_argument("out", type=Path)
+    parser.add_argument("datasets", type=Path, nargs="?")
     arguments = parser.parse_args()
+    work = arguments.out / "synthesize"
+    found = generated_domains(work) if arguments.datasets is None else public_domains(arguments.datasets, work)
     union: list[dict[str, str]] = []
     seen: set[str] = set()
-    for name, texts in domains(arguments.datasets, arguments.out / "synthesize"):
+    for name, texts in found:
         parts: dict[bool, list[dict[str, str]]] = {False: [], True: []}
         for number, text in enumerate(texts):
             if (text := text.strip()) and text not in seen:

@@ -46,7 +46,8 @@ def proxies(inputs: Path, out: Path, *settings: str) -> Path:
         f"tokenizer={inputs / 'tokenizer'}",
         f"domains={{up: {inputs / 'up'}, down: {inputs / 'down'}}}",
         f"validation={{up: {inputs / 'up_heldout'}, down: {inputs / 'down_heldout'}}}",
-        "threads=1", "model.preset=qwen3-tiny", "sequence_length=32", "global_batch_size=2", "steps=4", "optimizer.lr=0.01",
+        "model.preset=qwen3-tiny", "sequence_length=32", "global_batch_size=2", "steps=4", "optimizer.lr=0.01",
+        "threads=1",
     ]  # fmt: skip
     recipe = load_stage("regmix_proxies", None, [*given, *settings], out)
     (run,) = recipe.runs

@@ -88,7 +88,7 @@ def test_losses_are_put_into_the_order_of_the_mixtures(tmp_path: Path) -> None:
 @pytest.mark.parametrize("runs", ["1,10\n", "1,10\n2,20\n3,30\n"])
 def test_tables_of_different_runs_are_refused(tmp_path: Path, runs: str) -> None:
     mixtures = read_mixtures(file(tmp_path, MIXTURES), 0.005)
-    with pytest.raises(DataError, match="no run '[23]'"):
+    with pytest.raises(DataError, match=r"no run '[23]'"):
         read_losses(file(tmp_path, "index,loss\n" + runs, "losses.csv"), mixtures)
 
 
