@@ -32,8 +32,8 @@ def generated_domains(work: Path) -> Iterator[tuple[str, Iterator[str]]]:
     """(name, texts) of the generated corpus by language; `mixed` are glossaries and sentences with translation."""
     generate(SynthesizeConfig(), work)
     rows = [value for _, value in read_jsonl(work / "corpus.jsonl")]
-    for language in ("en", "zh", "mixed"):
-        yield language, (row["text"] for row in rows if row["language"] == language)
+    for name, language in (("en", "en"), ("zh", "zh"), ("mixed", "en-zh")):
+        yield name, (row["text"] for row in rows if row["language"] == language)
 
 
 def public_domains(datasets: Path, work: Path) -> Iterator[tuple[str, Iterator[str]]]:
