@@ -53,8 +53,7 @@ def run_regmix_mixtures(execution: Execution) -> None:
     }
     shares = {domain: amount / sum(prior.values()) for domain, amount in prior.items()}
     mixtures = sample_mixtures(config, np.array(list(shares.values())))
-    digits = len(str(len(mixtures)))
-    names = [f"{number:0{digits}}" for number in range(1, len(mixtures) + 1)]
+    names = [f"{number:05}" for number in range(1, len(mixtures) + 1)]  # the same where more are asked for later
     write_table(execution.work / MIXTURES, names, list(shares), mixtures)
     write_prior(execution.work, shares)
     execution.counts |= {"mixtures": len(mixtures), "domains": len(shares)}

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from megatron_redone.common.errors import DataError, Preempted
+from megatron_redone.common.errors import ConfigError, DataError, Preempted
 from megatron_redone.common.files import sha256_path
-from megatron_redone.curation.regmix.tables import read_table, write_table
+from megatron_redone.curation.regmix.tables import read_prior, read_table, write_table
 from megatron_redone.data.indexed_corpus import write_corpus
 from megatron_redone.data.tokenizer import train_sentencepiece
 from megatron_redone.launch.environment import from_environ
@@ -142,8 +142,23 @@ def test_a_pool_gives_the_same_bytes(inputs: Path, whole: Path, tmp_path: Path) 
     assert sha256_path(proxies(inputs, tmp_path / "proxies", "workers=2")) == sha256_path(whole)
 
 
+def test_mixtures_are_drawn_around_the_tokens_of_the_domains(inputs: Path, tmp_path: Path) -> None:
+    tables = {}
+    for number in (3, 5):
+        given = [f"domains={{up: {inputs / 'up'}, small: {inputs / 'up_heldout'}}}", f"num_mixtures={number}"]
+        recipe = load_stage("regmix_mixtures", None, given, tmp_path / str(number))
+        StageExecutor(Workspace(recipe, tmp_path), from_environ({})).execute(recipe.runs[0])
+        tables[number] = read_table(tmp_path / str(number) / "mixtures.csv")
+    assert read_prior(tmp_path / "3") == {"up": 60 / 72, "small": 12 / 72}
+    assert tables[5].names == ("00001", "00002", "00003", "00004", "00005")
+    np.testing.assert_array_equal(tables[5].values[:3], tables[3].values)
+    for more, rule in (([], "give exactly one"), (["prior={a: 1}"], "needs two at least")):
+        with pytest.raises(ConfigError, match=rule):
+            load_stage("regmix_mixtures", None, more, tmp_path / "none")
+
+
 def test_more_of_a_domain_lowers_its_loss(inputs: Path, tmp_path: Path) -> None:
-    found = read_table(proxies(inputs, tmp_path / "proxies", "steps=16") / "losses.csv").values
+    found = read_table(proxies(inputs, tmp_path / "proxies", "steps=24") / "losses.csv").values
     only_up, only_down, half, _ = found
     assert only_up[0] < half[0] < only_down[0]
     assert only_down[1] < half[1] < only_up[1]
