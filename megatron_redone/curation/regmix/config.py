@@ -11,8 +11,10 @@ from typing import Literal
 
 from pydantic import Field
 
+from megatron_redone.common.errors import InputError
 from megatron_redone.config.base import StrictModel
 from megatron_redone.models.config import ModelConfig
+from megatron_redone.models.presets import get_preset
 from megatron_redone.training.config import OptimizerConfig
 
 UNIT = 2e-4
@@ -92,7 +94,12 @@ class RegMixProxiesConfig(StrictModel):
     """`3/16` trains every 16th run from the third on (places from 0): one task of a Slurm array."""
 
     def rule_violations(self) -> Iterator[str]:
-        """A part of a whole."""
+        """A known preset; a part of a whole."""
+        if self.model.preset is not None:
+            try:
+                get_preset(self.model.preset)
+            except InputError as error:
+                yield str(error)
         if self.part is not None:
             match = re.fullmatch(r"(\d+)/(\d+)", self.part)
             if match is None or int(match[1]) >= int(match[2]):

@@ -15,6 +15,7 @@ from megatron_redone.curation.regmix.config import RegMixProxiesConfig
 from megatron_redone.curation.regmix.proxy import ProxyResult, ProxyRun, fingerprint_of, planned_runs
 from megatron_redone.curation.regmix.results import BY_MIXTURE, read_result_file, take_finished, write_tables
 from megatron_redone.curation.regmix.tables import Table, read_table
+from megatron_redone.models.config import ModelConfig
 
 DOMAINS = ["web", "chat"]
 
@@ -51,6 +52,11 @@ def test_parts_make_up_the_whole() -> None:
 def test_a_part_of_no_whole_is_refused(part: str) -> None:
     with pytest.raises((RuleViolations, ValueError), match="PLACE/PARTS"):
         RegMixProxiesConfig(part=part)
+
+
+def test_an_unknown_preset_is_refused_before_anything_runs() -> None:
+    with pytest.raises((RuleViolations, ValueError), match="did you mean 'proxy-1m'"):
+        RegMixProxiesConfig(model=ModelConfig(preset="proxy-1"))
 
 
 def test_weights_of_rounded_mixtures_are_divided_by_their_sum() -> None:
