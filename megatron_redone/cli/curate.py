@@ -53,16 +53,21 @@ def print_settings(kind: str) -> None:
     _say("Give settings in a YAML file or as key=value, and the folder for the result with --out.")
 
 
-def _settings(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, str, str]]:
+def _settings(
+    model: type[BaseModel], prefix: str = "", section: BaseModel | None = None
+) -> Iterator[tuple[str, str, str]]:
+    """(dotted name, default, meaning); the defaults of a section are those of the field that holds it."""
     for name, field in model.model_fields.items():
         if name == "kind":
             continue
         default: Any = "required" if field.is_required() else field.default
         if default is PydanticUndefined:
             default = field.get_default(call_default_factory=True)
+        if section is not None:
+            default = getattr(section, name)
         inner = field.annotation
         if isinstance(inner, type) and issubclass(inner, BaseModel):
-            yield from _settings(inner, f"{prefix}{name}.")
+            yield from _settings(inner, f"{prefix}{name}.", default if isinstance(default, inner) else None)
         else:
             yield f"{prefix}{name}", str(default), " ".join((field.description or "").split())
 

@@ -52,3 +52,54 @@ def curate_tokenize_command(settings: StageSettings = None, out: StageOut = None
     `redone curate tokenize corpus=notes/ tokenizer=Qwen3-4B/ workers=8 --out tokens`
     """
     _curate("tokenize", settings, out, again)
+
+
+@curate_app.command("regmix-mixtures")
+def curate_regmix_mixtures_command(
+    settings: StageSettings = None, out: StageOut = None, again: StageAgain = False
+) -> None:
+    """Mixtures of domains for proxy runs to try, drawn around the natural one (RegMix, step 1).
+
+    `redone curate regmix-mixtures prior='{web: 900_000, weibo: 120_000}' num_mixtures=64 --out mixtures`
+    """
+    _curate("regmix_mixtures", settings, out, again)
+
+
+@curate_app.command("regmix-proxies")
+def curate_regmix_proxies_command(
+    settings: StageSettings = None, out: StageOut = None, again: StageAgain = False
+) -> None:
+    """A small training run for each mixture, and its loss on every validation corpus (RegMix, step 2).
+
+    Every finished run is one small file, so that a killed command goes on where it was. `workers=8` trains eight side
+    by side; `redone curate regmix-array` spreads the runs over a Slurm cluster.
+    """
+    _curate("regmix_proxies", settings, out, again)
+
+
+@curate_app.command("regmix-fit")
+def curate_regmix_fit_command(settings: StageSettings = None, out: StageOut = None, again: StageAgain = False) -> None:
+    """The mixture that a regression over finished runs predicts to be the best for a target (RegMix, step 3).
+
+    Works on any tables: `redone curate regmix-fit mixtures=m.csv losses=l.csv target=weibo --out fit`. The folder holds
+    `blend.yaml` for continued pretraining, and `regmix.html` with predicted against measured losses.
+    """
+    _curate("regmix_fit", settings, out, again)
+
+
+@curate_app.command("regmix-array")
+def curate_regmix_array_command(
+    settings: Annotated[Path, typer.Argument(help="The YAML file of `regmix-proxies`.")],
+    out: Annotated[Path, typer.Option(help="Folder for batch file, logs and parts; all nodes must see it.")],
+    overrides: Annotated[list[str] | None, typer.Argument(help="Settings as `key=value`, for all tasks.")] = None,
+    tasks: Annotated[int, typer.Option(min=1, help="Array tasks; each trains its part of the runs.")] = 8,
+    time: Annotated[str, typer.Option(help="Time limit of a task.")] = "04:00:00",
+    cpus: Annotated[int, typer.Option(min=1, help="Cores of a task.")] = 4,
+    sbatch: Annotated[
+        list[str] | None, typer.Option(help="A further option of sbatch: `--sbatch=--partition=gpu`, `--gres=gpu:1`.")
+    ] = None,
+) -> None:
+    """Write a Slurm batch file that trains the proxy runs as an array, and the command that gathers them."""
+    from megatron_redone.cli.regmix_array import write_batch_file
+
+    write_batch_file(settings, overrides or [], out, tasks, time, cpus, sbatch or [])

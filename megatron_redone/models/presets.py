@@ -83,6 +83,14 @@ PRESETS: dict[str, ModelShape] = {
         family="qwen3", num_layers=12, hidden_size=384, ffn_hidden_size=1_152, num_heads=8, num_kv_heads=4, head_dim=64,
         vocab_size=16_384, rope_theta=1e6, tie_embeddings=True, max_positions=4_096,
     ),
+    "proxy-0.3m": ModelShape(  # for RegMix on a CPU: 0.3M parameters beside the embedding
+        family="qwen3", num_layers=2, hidden_size=128, ffn_hidden_size=256, num_heads=4, num_kv_heads=4, head_dim=32,
+        vocab_size=4_096, rope_theta=1e4, tie_embeddings=True, max_positions=2_048,
+    ),
+    "proxy-1m": ModelShape(  # for RegMix: 1.3M parameters beside the embedding
+        family="qwen3", num_layers=2, hidden_size=256, ffn_hidden_size=512, num_heads=8, num_kv_heads=8, head_dim=32,
+        vocab_size=4_096, rope_theta=1e4, tie_embeddings=True, max_positions=2_048,
+    ),
     "qwen3-quickstart": ModelShape(
         family="qwen3", num_layers=4, hidden_size=256, ffn_hidden_size=576, num_heads=8, num_kv_heads=4, head_dim=32,
         vocab_size=2_048, rope_theta=1e4, tie_embeddings=True, max_positions=1_024,

@@ -22,6 +22,7 @@ from megatron_redone.curation.config import (
     SNSBenchRowsConfig,
     TargetSetConfig,
 )
+from megatron_redone.curation.regmix.config import RegMixFitConfig, RegMixMixturesConfig, RegMixProxiesConfig
 from megatron_redone.curation.synthesize.config import SynthesizeConfig
 from megatron_redone.curation.tokens.config import TokenizeConfig, TrainTokenizerConfig
 from megatron_redone.data.config import BlendConfig
@@ -203,11 +204,70 @@ class BaselinesStage(StageConfig):
     split: Literal["validation", "diagnosis", "test"] = "test"
 
 
+class RegMixMixturesStage(RegMixMixturesConfig, StageConfig):
+    """Mixtures of domains for proxy runs to try."""
+
+    kind: Literal["regmix_mixtures"]
+    domains: dict[str, Artefact] = Field(default_factory=dict)
+    """Domain -> its tokens (`tokenize`), which give the natural shares. Instead of `prior`."""
+
+    def rule_violations(self) -> Iterator[str]:
+        """One source of the natural shares."""
+        if (self.prior is None) != (len(self.domains) > 0):
+            yield f"prior={self.prior} and domains={sorted(self.domains)}: give exactly one of them"
+        if len(self.domains) == 1:
+            yield f"domains={sorted(self.domains)}; a mixture needs two at least"
+        yield from super().rule_violations()
+
+
+class RegMixProxiesStage(RegMixProxiesConfig, StageConfig):
+    """A small training run for each mixture of a table, and its losses."""
+
+    kind: Literal["regmix_proxies"]
+    mixtures: Artefact
+    """A CSV file, or a stage that wrote mixtures: `regmix_mixtures`, or `regmix_fit` to compare what it found."""
+    domains: dict[str, Artefact] = Field(min_length=1)
+    """Domain -> its tokens (`tokenize`)."""
+    validation: dict[str, Artefact] = Field(min_length=1)
+    """Name of a loss -> the held-out tokens it is measured on. No document of them should stand in `domains`."""
+    tokenizer: Artefact
+    finished: OptionalArtefact = None
+    """A folder with finished runs of these settings, for example of all tasks of a Slurm array; they are taken over."""
+    checkpoint: CheckpointConfig = CheckpointConfig()
+
+
+class RegMixFitStage(RegMixFitConfig, StageConfig):
+    """The mixture that a regression over proxy runs predicts to be the best for a target."""
+
+    kind: Literal["regmix_fit"]
+    mixtures: Artefact
+    """Mixtures of the runs: a CSV file with a column `index` and one for each domain, or a `regmix_proxies` stage."""
+    losses: OptionalArtefact = None
+    """Losses of the same runs: a CSV file with a column `index` and one for each loss. By default what stands beside
+    the mixtures."""
+    test_mixtures: tuple[Artefact, ...] = ()
+    """Tables of other runs that the fit is tested on."""
+    test_losses: tuple[Artefact, ...] = ()
+    """Their losses, in the same order; runs of larger models show how far the order of mixtures carries over."""
+
+    def rule_violations(self) -> Iterator[str]:
+        """Test tables in pairs, and there where they are needed."""
+        if len(self.test_mixtures) != len(self.test_losses):
+            yield (
+                f"test_mixtures names {len(self.test_mixtures)} tables and test_losses {len(self.test_losses)}; "
+                "give a table of losses for each table of mixtures"
+            )
+        if self.early_stop_on == "test" and not self.test_mixtures:
+            yield "early_stop_on='test' needs test_mixtures and test_losses; give them, or choose 'folds'"
+        yield from super().rule_violations()
+
+
 STAGE_KINDS: dict[str, type[StageConfig]] = {
     get_args(stage.model_fields["kind"].annotation)[0]: stage
     for stage in (
         SynthesizeStage, SNSBenchRowsStage, TokenizerStage, TokenizeStage, PretrainStage, SFTSetStage, SFTStage,
         RLSetStage, DAPOStage, DiagnoseStage, TargetSetStage, RefinementSetStage, EvaluateStage, BaselinesStage,
+        RegMixMixturesStage, RegMixProxiesStage, RegMixFitStage,
     )
 }  # fmt: skip
 

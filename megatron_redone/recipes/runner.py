@@ -96,7 +96,7 @@ class RecipeRunner:
         done = {run.id for run in self.recipe.runs} - {run.id for run in wanted}
         failure: BaseException | None = None
         arguments = (self.workspace, self.environment, os.getpid())
-        with WorkerPool(self.recipe.config.workers, _start_worker, arguments) as pool:
+        with WorkerPool[StageRun](self.recipe.config.workers, _start_worker, arguments) as pool:
             self._hand_out(waiting, done, again, pool)
             while pool.running:
                 for run, error in pool.finished():
@@ -116,7 +116,7 @@ class RecipeRunner:
         if failure is not None:
             raise failure
 
-    def _hand_out(self, waiting: list[StageRun], done: set[str], again: set[str], pool: WorkerPool) -> None:
+    def _hand_out(self, waiting: list[StageRun], done: set[str], again: set[str], pool: WorkerPool[StageRun]) -> None:
         """Submits the first runs whose inputs are done, as many as there is room for; notes those that stand."""
         for run in list(waiting):
             if not done.issuperset(run.dependencies) or not pool.has_room:

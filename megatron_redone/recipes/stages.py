@@ -29,6 +29,7 @@ from megatron_redone.models.weights import RandomWeights
 from megatron_redone.recipes import config as kinds
 from megatron_redone.recipes.execution import Execution, Executor
 from megatron_redone.recipes.executors.pretrain import train_on_tokens
+from megatron_redone.recipes.executors.regmix import run_regmix_fit, run_regmix_mixtures, run_regmix_proxies
 from megatron_redone.recipes.executors.tokens import run_tokenize, run_tokenizer
 from megatron_redone.reporting.schema import DiagnosisResult, read_result
 from megatron_redone.rl.dapo import dapo
@@ -226,7 +227,11 @@ EXECUTORS: dict[str, Executor] = {
     "refinement_set": run_refinement_set,
     "evaluate": run_evaluate,
     "baselines": run_baselines,
+    "regmix_mixtures": run_regmix_mixtures,
+    "regmix_proxies": run_regmix_proxies,
+    "regmix_fit": run_regmix_fit,
 }
 
-ON_ONE_RANK = {"synthesize", "tokenizer", "tokenize", "sft_set", "rl_set", "baselines", "sns_bench_rows"}
-"""Kinds that use no model: rank 0 runs them while the others wait."""
+ON_ONE_RANK = {"regmix_mixtures", "regmix_proxies", "regmix_fit"}
+ON_ONE_RANK |= {"synthesize", "tokenizer", "tokenize", "sft_set", "rl_set", "baselines", "sns_bench_rows"}
+"""Kinds that use no model, or many small ones in processes of their own: rank 0 runs them while the others wait."""
