@@ -28,6 +28,7 @@ from megatron_redone.models.presets import get_preset
 from megatron_redone.models.weights import RandomWeights
 from megatron_redone.recipes import config as kinds
 from megatron_redone.recipes.execution import Execution, Executor
+from megatron_redone.recipes.executors.interactions import run_general_text, run_interaction_logs, run_interactions
 from megatron_redone.recipes.executors.tokens import CORPUS, run_tokenize, run_tokenizer
 from megatron_redone.reporting.schema import DiagnosisResult, read_result
 from megatron_redone.rl.dapo import dapo
@@ -213,6 +214,9 @@ def run_baselines(execution: Execution) -> None:
 
 EXECUTORS: dict[str, Executor] = {
     "synthesize": run_synthesize,
+    "interaction_logs": run_interaction_logs,
+    "interactions": run_interactions,
+    "general_text": run_general_text,
     "sns_bench_rows": run_sns_bench_rows,
     "tokenizer": run_tokenizer,
     "tokenize": run_tokenize,
@@ -228,5 +232,6 @@ EXECUTORS: dict[str, Executor] = {
     "baselines": run_baselines,
 }
 
-ON_ONE_RANK = {"synthesize", "tokenizer", "tokenize", "sft_set", "rl_set", "baselines", "sns_bench_rows"}
+ON_ONE_RANK = {"interaction_logs", "interactions", "general_text"}
+ON_ONE_RANK |= {"synthesize", "tokenizer", "tokenize", "sft_set", "rl_set", "baselines", "sns_bench_rows"}
 """Kinds that use no model: rank 0 runs them while the others wait."""
