@@ -12,12 +12,14 @@ Both may carry `tags`, labels that the platform knows of a query or a note. User
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import datetime
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints
 
+from megatron_redone.common.jsonl import write_jsonl
 from megatron_redone.config.base import StrictModel
 
 Name = Annotated[str, StringConstraints(min_length=1, pattern=r"\S")]
@@ -82,3 +84,8 @@ class Session(StrictModel):
         times = [search.time for search in self.searches]
         if times != sorted(times):
             yield "searches are not in the order of their times; sort them"
+
+
+def write_log(path: Path, records: Iterable[Session | LoggedNote]) -> int:
+    """Writes sessions or notes, one a line; returns how many."""
+    return write_jsonl(path, (record.model_dump(mode="json") for record in records))

@@ -160,8 +160,8 @@ class InteractionStore(StepStore):
 
 
 def _stored(row: tuple[str, ...]) -> StoredSearch:
-    *texts, tags, shown, clicked, place = row
-    return StoredSearch(*texts, tags=_names(tags), shown=_names(shown), clicked=_names(clicked), place=place)
+    language, key, time, session, user, query, tags, shown, clicked, place = row
+    return StoredSearch(language, key, time, session, user, query, _names(tags), _names(shown), _names(clicked), place)
 
 
 def _names(text: str) -> tuple[str, ...]:

@@ -19,7 +19,6 @@ from datetime import datetime, timedelta
 from itertools import accumulate
 from math import log
 from random import Random
-from typing import Any
 
 from megatron_redone.common.errors import InputError
 from megatron_redone.common.seeding import rng
@@ -43,14 +42,14 @@ _ADVERT = Text("advert", "广告")
 
 
 class Zipf:
-    """Draws a place 0..n-1 with probability proportional to (place + 1)^-exponent."""
+    """Draws a place 0..n-1 with probability proportional to (place + 1)^-exponent, for any n up to `largest`."""
 
-    def __init__(self, count: int, exponent: float) -> None:
-        self._ends = list(accumulate((place + 1) ** -exponent for place in range(count)))
+    def __init__(self, largest: int, exponent: float) -> None:
+        self._ends = list(accumulate((place + 1) ** -exponent for place in range(largest)))
 
-    def draw(self, random: Random) -> int:
-        """A place."""
-        return min(bisect_left(self._ends, random.random() * self._ends[-1]), len(self._ends) - 1)
+    def draw(self, count: int, random: Random) -> int:
+        """A place below `count`."""
+        return bisect_left(self._ends, random.random() * self._ends[count - 1], hi=count - 1)
 
 
 @dataclass(frozen=True)
@@ -87,27 +86,28 @@ class Platform:
         self._adverts: dict[Text, list[_PostedNote]] = {item: [] for item in lexicon.ITEMS}
         for posted in self._posted:
             (self._adverts if posted.is_advert else self._by_item)[posted.note.items[0]].append(posted)
-        self._zipf_users = Zipf(config.num_users, config.zipf_exponent)
-        self._zipf_queries = Zipf(len(self._queries), config.zipf_exponent)
-        self._zipf_pools = {size: Zipf(size, config.zipf_exponent) for size in range(1, len(self._posted) + 1)}
+        self._queries_on: dict[Text, list[Query]] = {item: [] for item in lexicon.ITEMS}
+        for query in self._queries:
+            self._queries_on[query.items[0]].append(query)
+        self._zipf = Zipf(max(config.num_notes, config.num_queries, config.num_users), config.zipf_exponent)
 
-    def notes(self) -> Iterator[dict[str, Any]]:
-        """All notes, lines of the schema `log.LoggedNote`."""
+    def notes(self) -> Iterator[LoggedNote]:
+        """All notes."""
         for language in LANGUAGES:
             for posted in self._posted:
-                yield posted.logged(language).model_dump(mode="json")
+                yield posted.logged(language)
 
-    def sessions(self) -> Iterator[dict[str, Any]]:
-        """All sessions, lines of the schema `log.Session`."""
+    def sessions(self) -> Iterator[Session]:
+        """All sessions."""
         for number in range(self.config.num_sessions):
-            yield self.session(number).model_dump(mode="json")
+            yield self.session(number)
 
     def session(self, number: int) -> Session:
         """The session of a number: English for even ones, Chinese for odd ones."""
         random = rng(self.seed, "session", number)
         language = LANGUAGES[number % len(LANGUAGES)]
         time = self._start(random)
-        query = self._queries[self._zipf_queries.draw(random)]
+        query = self._queries[self._zipf.draw(len(self._queries), random)]
         searches: list[Search] = []
         while True:
             search, satisfied = self._search(query, language, time, random)
@@ -121,7 +121,7 @@ class Platform:
             query = self._next_query(query, satisfied, random)
         return Session(
             id=f"session-{number:07d}",
-            user=f"user-{self._zipf_users.draw(random):05d}",
+            user=f"user-{self._zipf.draw(self.config.num_users, random):05d}",
             language="en" if language == "en" else "zh",
             searches=tuple(searches),
             next_action=_last_action(satisfied, random),
@@ -165,7 +165,7 @@ class Platform:
         (item,) = query.items
         own = SUBTOPIC_OF[item]
         of_topic = [subtopic for subtopic in lexicon.SUBTOPICS if subtopic.topic == own.topic and subtopic != own]
-        sources = [("same thing", [item])] * 3
+        sources: list[tuple[str, Sequence[Text]]] = [("same thing", [item])] * 3
         sources += [("same subtopic", [other for other in own.items if other != item])] * 2
         sources += [
             ("same topic", [other for subtopic in of_topic for other in subtopic.items]),
@@ -178,7 +178,7 @@ class Platform:
             pool = (self._adverts if degree == "advert" else self._by_item)[random.choice(items)]
             if not pool:
                 continue
-            posted = pool[self._zipf_pools[len(pool)].draw(random)]
+            posted = pool[self._zipf.draw(len(pool), random)]
             relevance = _relevance(posted, item)
             found.setdefault(posted.number, (relevance + random.gauss(0, 0.25), posted, relevance))
             if len(found) == self.config.num_shown:
@@ -188,10 +188,10 @@ class Platform:
 
     def _next_query(self, query: Query, satisfied: bool, random: Random) -> Query:
         """The same thing in other words, or after success most often another thing."""
-        alike = [other for other in self._queries if other.items == query.items and other.text != query.text]
+        alike = [other for other in self._queries_on[query.items[0]] if other.text != query.text]
         if alike and random.random() < (0.2 if satisfied else 0.85):
             return random.choice(alike)
-        return self._queries[self._zipf_queries.draw(random)]
+        return self._queries[self._zipf.draw(len(self._queries), random)]
 
     def _post_notes(self) -> list[_PostedNote]:
         return [self._post(number) for number in range(self.config.num_notes)]

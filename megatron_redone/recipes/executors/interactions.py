@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import signal
 
-from megatron_redone.common.jsonl import write_jsonl
 from megatron_redone.curation.general_text import write_general_text
+from megatron_redone.curation.interactions.log import write_log
 from megatron_redone.curation.interactions.synthesis import synthesize_interactions
 from megatron_redone.curation.interactions.traffic import Platform
 from megatron_redone.curation.segments import estimated_tokens
@@ -19,8 +19,8 @@ def run_interaction_logs(execution: Execution) -> None:
     """A generated log with its notes."""
     config = execution.config(kinds.InteractionLogsStage)
     platform = Platform(config, execution.seed)
-    execution.counts["notes"] = write_jsonl(execution.work / "notes.jsonl", platform.notes())
-    execution.counts["sessions"] = write_jsonl(execution.work / "sessions.jsonl", platform.sessions())
+    execution.counts["notes"] = write_log(execution.work / "notes.jsonl", platform.notes())
+    execution.counts["sessions"] = write_log(execution.work / "sessions.jsonl", platform.sessions())
 
 
 def run_interactions(execution: Execution) -> None:
