@@ -38,6 +38,8 @@ _RELEVANCE = {"same thing": 1.0, "same subtopic": 0.5, "same topic": 0.25, "othe
 _SATISFYING_RELEVANCE, _SATISFYING_SECONDS = 0.9, 15.0
 _SHORTEST_MEDIAN_SECONDS, _LONGEST_MEDIAN_SECONDS = 5.0, 45.0
 _MAX_DRAWS = 1_000
+_MAX_REPEATS = 2_000
+"""Known queries in a row after which no new one is hoped for."""
 _ADVERT = Text("advert", "广告")
 
 
@@ -212,19 +214,21 @@ class Platform:
         raise AssertionError("every thing of the lexicon has notes in every split")
 
     def _draw_queries(self) -> list[Query]:
-        random, found = rng(self.seed, "queries"), dict[str, Query]()
+        random, found, repeats = rng(self.seed, "queries"), dict[str, Query](), 0
         author = Author(random, SPLIT)
-        for _ in range(_MAX_DRAWS * self.config.num_queries):
+        while len(found) < self.config.num_queries and repeats < _MAX_REPEATS:
             try:
                 query = author.query([random.choice(lexicon.ITEMS)])
             except ExhaustedSplitError:
                 continue
+            repeats = repeats + 1 if normalised(query.text.en) in found else 0
             found.setdefault(normalised(query.text.en), query)
-            if len(found) == self.config.num_queries:
-                return list(found.values())
-        raise InputError(
-            f"num_queries={self.config.num_queries} is more than the {len(found)} that the invented world has; lower it"
-        )
+        if len(found) < self.config.num_queries:
+            raise InputError(
+                f"num_queries={self.config.num_queries} is more than the invented world has (about {len(found):,}); "
+                "lower it"
+            )
+        return list(found.values())
 
 
 def _relevance(posted: _PostedNote, item: Text) -> float:
