@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -110,14 +110,14 @@ class ArtefactGraph:
             yield Input(name, record, producer, outside)
 
 
-def _closure(start: Artefact, step: object) -> list[Artefact]:
+def _closure(start: Artefact, step: Callable[[Artefact], list[Artefact]]) -> list[Artefact]:
     found: dict[Path, Artefact] = {}
-    waiting = list(step(start))  # type: ignore[operator]
+    waiting = step(start)
     while waiting:
         artefact = waiting.pop(0)
         if artefact.folder not in found:
             found[artefact.folder] = artefact
-            waiting += step(artefact)  # type: ignore[operator]
+            waiting = waiting + step(artefact)
     return list(found.values())
 
 
@@ -138,7 +138,13 @@ def find_artefacts(roots: Sequence[Path]) -> ArtefactGraph:
     if not found:
         shown = ", ".join(str(root) for root in roots)
         raise InputError(f"no {MANIFEST} of a stage in or below {shown}; name the folder of a run, or one with runs")
-    return ArtefactGraph(sorted(found.values(), key=lambda artefact: (artefact.manifest.started, artefact.folder)))
+    graph = ArtefactGraph(sorted(found.values(), key=lambda artefact: artefact.folder))
+    num_ancestors = {artefact.folder: len(graph.ancestors(artefact)) for artefact in graph.artefacts}
+
+    def time(artefact: Artefact) -> tuple[str, int, Path]:  # of those begun in one second the maker has fewer ancestors
+        return artefact.manifest.started, num_ancestors[artefact.folder], artefact.folder
+
+    return ArtefactGraph(sorted(found.values(), key=time))
 
 
 def _folders(folder: Path, depth: int) -> Iterator[Path]:

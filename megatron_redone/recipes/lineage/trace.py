@@ -9,6 +9,7 @@ from pathlib import Path
 
 from megatron_redone.common.errors import InputError
 from megatron_redone.common.files import sha256_path
+from megatron_redone.recipes.config import MODEL
 from megatron_redone.recipes.lineage.artefacts import Artefact, ArtefactGraph, Input
 from megatron_redone.recipes.lineage.occurrences import Occurrence, nearest_ids, occurrences
 from megatron_redone.recipes.lineage.training import Trained, is_training, trained_on
@@ -126,7 +127,9 @@ def _started_from(graph: ArtefactGraph, learnt: Sequence[Artefact]) -> list[Arte
     """Stages whose model begins with the weights of one of these, directly or not."""
     carrying = {artefact.folder for artefact in learnt}
     found: list[Artefact] = []
-    for artefact in graph.artefacts:  # in the order of time: a model begins after the one that it starts from
+    for artefact in graph.artefacts:  # in the order of time: a model is made after the one that it starts from
+        if not (artefact.folder / MODEL).is_dir():
+            continue
         models = [read.producer for read in graph.inputs(artefact) if read.field in MODEL_FIELDS and read.producer]
         if any(model.folder in carrying for model in models):
             carrying.add(artefact.folder)
@@ -150,8 +153,8 @@ def trace_path(graph: ArtefactGraph, path: Path) -> PathTrace:
             for read in graph.inputs(other)
             if read.producer is not None and read.producer.folder == artefact.folder
         ]
-        trained = [one for one in graph.descendants(artefact) if is_training(one)]
-        return PathTrace(path, artefact, sha256_path(artefact.folder) == artefact.sha256, readers, trained)
+        is_as_published = sha256_path(artefact.folder) == artefact.sha256
+        return PathTrace(path, artefact, is_as_published, readers, _training_below(graph, [artefact]))
     digest = sha256_path(path)
     readers = [
         (other, read)
@@ -164,6 +167,10 @@ def trace_path(graph: ArtefactGraph, path: Path) -> PathTrace:
             f"{path}: no stage of {len(graph.artefacts)} wrote it, or read it as it is now; check --runs, or ask for a "
             "file that was an input as a whole"
         )
-    reading = {other.folder: other for other, _ in readers}
-    reading |= {one.folder: one for other in list(reading.values()) for one in graph.descendants(other)}
-    return PathTrace(path, None, True, readers, [one for one in reading.values() if is_training(one)])
+    return PathTrace(path, None, True, readers, _training_below(graph, [other for other, _ in readers]))
+
+
+def _training_below(graph: ArtefactGraph, start: Sequence[Artefact]) -> list[Artefact]:
+    """The training stages among these artefacts and all that was made of them, in the order of time."""
+    folders = {one.folder for artefact in start for one in (artefact, *graph.descendants(artefact))}
+    return [one for one in graph.artefacts if one.folder in folders and is_training(one)]
