@@ -20,6 +20,8 @@ from megatron_redone.recipes.lineage.training import as_json, tally
 
 MOST_SHOWN = 12
 """Lines of one kind that the tree lists; `--json` has all."""
+LINE_OF_A_FILE = 500
+"""Characters at which a line is wrapped where the output is no terminal."""
 
 
 def lineage(wanted: str, runs: Sequence[Path], in_json: bool) -> None:
@@ -32,7 +34,10 @@ def lineage(wanted: str, runs: Sequence[Path], in_json: bool) -> None:
         )
         return
     tree = _path_tree(graph, trace) if isinstance(trace, PathTrace) else _id_tree(graph, trace)
-    Console(soft_wrap=True, highlight=False).print(tree)
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console = Console(highlight=False, width=LINE_OF_A_FILE)
+    console.print(tree)
 
 
 def _trace(graph: ArtefactGraph, wanted: str) -> IdTrace | PathTrace:

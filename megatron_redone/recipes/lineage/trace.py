@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -69,9 +69,11 @@ def trace_id(graph: ArtefactGraph, identifier: str) -> IdTrace:
             f"{identifier!r} is no row, document, file or stage in {len(graph.artefacts)} artefacts; {hint}"
         )
     own = [one for one in found if one.id == identifier]
-    parents, lost = _parents(graph, own)
-    derived = _derived(graph, [one for one in found if one.id != identifier])
     standing = [one for one in own if not one.is_prediction]
+    holders = {one.artefact.folder: one.artefact for one in standing}
+    parents, lost = _parents(standing, _all(holders.values(), graph.ancestors))
+    below = _all(holders.values(), graph.descendants) if holders else graph.artefacts
+    derived = _derived([one for one in found if one.id != identifier], below)
     training = _training(graph, identifier, [*standing, *derived])
     learnt = [one.artefact for one in training if one.verdict == "learnt"]
     return IdTrace(
@@ -86,13 +88,19 @@ def trace_id(graph: ArtefactGraph, identifier: str) -> IdTrace:
     )
 
 
-def _parents(graph: ArtefactGraph, own: Sequence[Occurrence]) -> tuple[list[Occurrence], list[str]]:
+def _all(start: Iterable[Artefact], step: Callable[[Artefact], list[Artefact]]) -> list[Artefact]:
+    """The artefacts and all that is reached from them."""
+    found = {one.folder: one for artefact in start for one in (artefact, *step(artefact))}
+    return list(found.values())
+
+
+def _parents(own: Sequence[Occurrence], above: Sequence[Artefact]) -> tuple[list[Occurrence], list[str]]:
     parents: list[Occurrence] = []
     known = {one.id for one in own}
     wanted = {part for one in own for part in one.made_of} - known
     lost: list[str] = []
     while wanted:
-        met = [one for one in occurrences(graph.artefacts, wanted, derived=False) if not one.is_prediction]
+        met = [one for one in occurrences(above, wanted, derived=False) if not one.is_prediction]
         lost += sorted(wanted - {one.id for one in met})
         parents += met
         known |= wanted
@@ -100,16 +108,16 @@ def _parents(graph: ArtefactGraph, own: Sequence[Occurrence]) -> tuple[list[Occu
     return parents, lost
 
 
-def _derived(graph: ArtefactGraph, first: Sequence[Occurrence]) -> list[Occurrence]:
-    derived = [one for one in first if not one.is_prediction]
-    known = {one.id for one in derived}
-    wanted = set(known)
+def _derived(first: Sequence[Occurrence], below: Sequence[Artefact]) -> list[Occurrence]:
+    folders = {artefact.folder for artefact in below}
+    derived = [one for one in first if not one.is_prediction and one.artefact.folder in folders]
+    wanted = known = {one.id for one in derived}
     while wanted:
-        met = occurrences(graph.artefacts, wanted, derived=True)
+        met = occurrences(below, wanted, derived=True)
         new = [one for one in met if one.id not in known and not one.is_prediction]
         derived += new
         wanted = {one.id for one in new}
-        known |= wanted
+        known = known | wanted
     return derived
 
 

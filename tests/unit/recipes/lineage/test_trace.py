@@ -169,7 +169,9 @@ def test_documents_are_followed_from_sessions_to_tokens(runs: Runs) -> None:
     found = trace(runs, "s0")
     assert [one.id for one in found.derived] == ["d0", "d1", "g0", "g2"]
     assert [(one.verdict, one.steps_learnt) for one in found.training] == [("learnt", {"g0": [0]})]
+    runs.stage("other", "interactions", {"logs": "log"}, {"corpus-00000.jsonl": told[:1]})
     document = trace(runs, "g2")
+    assert {one.artefact.name for one in document.parents} == {"told", "log"}, "not what others made of the same log"
     assert {one.id for one in document.parents} == {"d1", "d2", "s0", "s1"} and document.lost_parents == ["gone"]
     assert verdicts(document) == {"pretrain": "not read"}, "document 12 is not document 2"
 
