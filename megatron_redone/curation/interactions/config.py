@@ -72,7 +72,7 @@ class GeneralTextConfig(StrictModel):
     """General texts as documents of about equal length (RedOne, section 3.1.1: segmented and concatenated)."""
 
     max_tokens: int = Field(2_048, ge=16)
-    """Length of a document in tokens; only a document of one longer word can exceed it."""
+    """Length of a document in tokens, as the sum over its sentences."""
     min_tokens: int = Field(1, ge=1)
     """Shorter documents (what is left at the end of a file) are dropped and counted."""
     join: bool = True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 
+from megatron_redone.common.errors import DataError
 from megatron_redone.curation.general_text import write_general_text
 from megatron_redone.curation.interactions.log import write_log
 from megatron_redone.curation.interactions.synthesis import synthesize_interactions
@@ -27,6 +28,8 @@ def run_interactions(execution: Execution) -> None:
     """Documents in the three forms."""
     config = execution.config(kinds.InteractionsStage)
     logs = execution.input_path("logs")
+    if config.notes is None and logs.is_file():
+        raise DataError(f"logs={logs} is a file: name the notes that it is about as well (notes=...)")
     notes = logs if config.notes is None else execution.input_path("notes")
     made = synthesize_interactions(
         config, logs, notes, execution.work, execution.seed, execution.max_refused_share, _check_stop

@@ -127,6 +127,19 @@ def test_a_bad_session_is_refused_with_file_and_line(
         run(logs.folder, tmp_path / "strict")
 
 
+@pytest.mark.parametrize("style", ["full", "compact"])
+def test_what_users_wrote_is_never_read_as_a_template(logs: Logs, tmp_path: Path, style: str) -> None:
+    query, title, content = "{query} %s {0}", "{title!r}", "a \u0000 {content} \\n \u2028 }{ 'b'"
+    logs.write("notes.jsonl", note(0, title=title, content=content), note(1))
+    lines = [session(number, search(1, query, [("n0", 1)], ["n0", "n1"])) for number in range(8)]
+    logs.write("sessions.jsonl", *lines)
+    run(logs.folder, tmp_path / "out", style=style)
+    found = documents(tmp_path / "out")
+    assert len(found) == 9
+    for document in found:
+        assert query in document["text"] and content in document["text"]
+
+
 def test_a_note_that_stands_twice_is_refused_and_the_first_one_counts(logs: Logs, tmp_path: Path) -> None:
     logs.write("notes.jsonl", note(0), note(0, content="another"), note(1, title=""))
     logs.write("sessions.jsonl", session(0, search(1, "q", [("n0", 1), ("n1", 2), ("n5", 3)])))
