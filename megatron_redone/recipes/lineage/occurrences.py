@@ -55,10 +55,10 @@ def occurrences(artefacts: Iterable[Artefact], ids: Collection[str], derived: bo
     wanted, sought = set(ids), {*needles, *escaped}
     for artefact in artefacts:
         for path in artefact.data_files():
-            for number, line in _lines(path):
+            for number, line in lines_of(path):
                 if len(wanted) <= MOST_NEEDLES and not any(needle in line for needle in sought):
                     continue
-                value = _object(line)
+                value = object_of(line)
                 identifier, made_of = value.get("id"), value.get(MADE_OF)
                 parts = tuple(str(part) for part in made_of) if isinstance(made_of, list) else ()
                 if identifier in wanted or (derived and not wanted.isdisjoint(parts)):
@@ -77,8 +77,8 @@ def nearest_ids(graph: ArtefactGraph, wanted: str, count: int = 3) -> list[str]:
         seen: set[int] = set()
         for artefact in graph.artefacts:
             for path in artefact.data_files():
-                for _, line in _lines(path):
-                    identifier = _object(line).get("id")
+                for _, line in lines_of(path):
+                    identifier = object_of(line).get("id")
                     if isinstance(identifier, str) and hash(identifier) not in seen:
                         seen.add(hash(identifier))
                         score = likeness(identifier)
@@ -95,7 +95,12 @@ def _common(left: str, right: str) -> int:
     )
 
 
-def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
+def lines_of(path: Path) -> Iterator[tuple[int, bytes]]:
+    """(number from 1, line) of a file, plain or gzipped.
+
+    Raises:
+        DataError: it cannot be read to its end.
+    """
     with _opened(path) as file:
         try:
             yield from enumerate(file, start=1)
@@ -103,7 +108,8 @@ def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
             raise DataError(f"{path}: cannot be read to its end ({error}); it is not what its stage wrote") from error
 
 
-def _object(line: bytes) -> dict[str, Any]:
+def object_of(line: bytes) -> dict[str, Any]:
+    """The JSON object of a line, empty where it is none."""
     try:
         value = json.loads(line)
     except ValueError:

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 from megatron_redone.common.errors import DataError
 from megatron_redone.common.jsonl import read_jsonl
-from megatron_redone.recipes.lineage.artefacts import Artefact, ArtefactGraph
+from megatron_redone.curation.general_text import CORPUS
+from megatron_redone.curation.interactions.reading import input_files
+from megatron_redone.recipes.lineage.artefacts import Artefact, ArtefactGraph, Input
+from megatron_redone.recipes.lineage.occurrences import lines_of, object_of
 from megatron_redone.training.ledger import DataLedger
 from megatron_redone.training.run import LEDGER
 from megatron_redone.training.sample_log import PACKED_SAMPLES, read_sample_log
 
-TOKENS = "tokens"
-"""Field of a stage that reads an indexed corpus; its samples are named `PREFIX:DOCUMENT:START:epochE`."""
+TOKENS, BLEND, ONE_CORPUS = "tokens", "blend.corpora.", "corpus"
+"""Fields of a stage that reads indexed corpora: one, whose documents are called `corpus`, or a blend of named ones.
+Its samples are called `CORPUS:DOCUMENT:START:epochE`."""
 
 
 @dataclass
@@ -47,8 +51,11 @@ def trained_on(graph: ArtefactGraph, artefact: Artefact, ids: Collection[str]) -
     if not log.is_file():
         return _unknown(found, f"it has no {PACKED_SAMPLES}: it was trained before samples were listed")
     try:
-        names = _names_of_samples(graph, artefact, ids)
-        _look_up(found, log, names)
+        indexed = _indexed_corpora(graph, artefact)
+        names = {one: one for one in ids}
+        if indexed:
+            names = {f"{name}:{n}": one for name, read in indexed.items() for one, n in _numbers(graph, read, ids)}
+        _look_up(found, log, names, bool(indexed))
     except DataError as error:
         return _unknown(found, str(error))
     except (EOFError, OSError, ValueError, zlib.error) as error:
@@ -64,8 +71,12 @@ def _unknown(found: Trained, reason: str) -> Trained:
     return Trained(found.artefact, "unknown", reason)
 
 
-def _look_up(found: Trained, log: Path, names: Mapping[str, str]) -> None:
+def _look_up(found: Trained, log: Path, names: Mapping[str, str], in_pieces: bool) -> None:
     """Fills in the steps.
+
+    Args:
+        names: what a sample may be called, and the id that it stands for.
+        in_pieces: samples are pieces of documents; what they are called ends with start and epoch.
 
     Raises:
         DataError: the list is not that of the ledger.
@@ -82,18 +93,11 @@ def _look_up(found: Trained, log: Path, names: Mapping[str, str]) -> None:
         found.num_steps += 1
         learnt = line.get("learnt", line["read"]) if updated.get(step, 1.0) > 0 else []
         for samples, steps in ((line["read"], found.steps_read), (learnt, found.steps_learnt)):
-            for name in dict.fromkeys(_matches(samples, names)):
-                steps.setdefault(name, []).append(step)
+            called = (sample.rsplit(":", 2)[0] for sample in samples) if in_pieces else samples
+            for identifier in dict.fromkeys(names[name] for name in called if name in names):
+                steps.setdefault(identifier, []).append(step)
     if found.num_steps != len(chains):
         raise DataError(f"{log.name} has {found.num_steps} steps, {LEDGER} {len(chains)}")
-
-
-def _matches(samples: Collection[str], names: Mapping[str, str]) -> Iterator[str]:
-    """The ids that the samples stand for; a sample's name is known whole, or up to its second colon."""
-    for sample in samples:
-        name = names.get(sample) or names.get(":".join(sample.split(":", 2)[:2]) + ":")
-        if name is not None:
-            yield name
 
 
 def _updated_steps(folder: Path) -> dict[int, float]:
@@ -103,49 +107,43 @@ def _updated_steps(folder: Path) -> dict[int, float]:
     return {int(row["step"]): float(row.get("updated", 1.0)) for row in rows}
 
 
-def _names_of_samples(graph: ArtefactGraph, artefact: Artefact, ids: Collection[str]) -> Mapping[str, str]:
-    """What the stage calls the ids: rows and conversations by their own, documents of an indexed corpus by number.
+def _indexed_corpora(graph: ArtefactGraph, artefact: Artefact) -> dict[str, Input]:
+    """The tokens that the stage reads, by what their documents are called; none for a stage that reads rows."""
+    return {
+        ONE_CORPUS if read.field == TOKENS else read.field.removeprefix(BLEND): read
+        for read in graph.inputs(artefact)
+        if read.field == TOKENS or read.field.startswith(BLEND)
+    }
+
+
+def _numbers(graph: ArtefactGraph, read: Input, ids: Collection[str]) -> list[tuple[str, int]]:
+    """(id, number in the indexed corpus) of documents: they are numbered in the order of the corpus.
 
     Raises:
-        DataError: the numbers cannot be told.
+        DataError: the tokens have another number of documents than the corpus has lines, or one of the two is not here.
     """
-    tokens = next((read for read in graph.inputs(artefact) if read.field == TOKENS), None)
+    tokens = read.producer
     if tokens is None:
-        return {one: one for one in ids}
-    if tokens.producer is None:
-        raise DataError(f"its tokens {tokens.record.path} are not among the folders given")
-    corpus = next((read for read in graph.inputs(tokens.producer) if read.field == "corpus"), None)
-    if corpus is None or corpus.producer is None:
-        raise DataError(f"the corpus of {tokens.producer.name} is not among the folders given")
-    return {f"corpus:{number}:": one for one, number in _numbers(tokens.producer, corpus.producer, ids)}
-
-
-def _numbers(tokens: Artefact, corpus: Artefact, ids: Collection[str]) -> Iterator[tuple[str, int]]:
-    """(id, number in the indexed corpus) of the documents: they are numbered in the order of the corpus.
-
-    Raises:
-        DataError: the tokens have another number of documents than the corpus has lines.
-    """
+        raise DataError(f"its tokens {read.record.path} are not among the folders given")
+    corpus = next((made_of for made_of in graph.inputs(tokens) if made_of.field == "corpus"), None)
+    folder = None if corpus is None else corpus.producer.folder if corpus.producer else corpus.path
+    if folder is None:
+        raise DataError(f"the corpus of {tokens.name} is not among the folders given")
     wanted, number = set(ids), 0
     found: list[tuple[str, int]] = []
-    for path in corpus_files(corpus.folder):
-        for _, value in read_jsonl(path):
-            if value.get("id") in wanted:
-                found.append((value["id"], number))
-            number += 1
-    if number != tokens.manifest.counts.get("documents"):
+    for path in input_files(folder, CORPUS):
+        for _, line in lines_of(path):
+            if line.strip():
+                identifier = object_of(line).get("id")
+                if identifier in wanted:
+                    found.append((identifier, number))
+                number += 1
+    counted = tokens.manifest.counts.get("documents")
+    if number != counted:
         raise DataError(
-            f"{tokens.name} has {tokens.manifest.counts.get('documents')} documents, its corpus {number} lines: "
-            "documents without tokens were left out, so their numbers cannot be told"
+            f"{tokens.name} has {counted} documents, its corpus {number} lines: some were left out (without a token, "
+            "refused, kept for validation), so their numbers cannot be told"
         )
-    yield from found
-
-
-def corpus_files(folder: Path) -> list[Path]:
-    """The corpus of a folder: its `corpus*.jsonl` in order."""
-    found = sorted(folder.glob("corpus*.jsonl"))
-    if not found:
-        raise DataError(f"{folder}: no corpus*.jsonl")
     return found
 
 

@@ -176,6 +176,16 @@ def test_documents_are_followed_from_sessions_to_tokens(runs: Runs) -> None:
     assert verdicts(document) == {"pretrain": "not read"}, "document 12 is not document 2"
 
 
+def test_a_blend_names_its_corpora(runs: Runs) -> None:
+    for name in ("a", "b"):
+        runs.stage(f"{name}_texts", "interactions", files={"corpus.jsonl": [{"id": f"{name}0"}, {"id": f"{name}1"}]})
+        runs.stage(f"{name}_tokens", "tokenize", {"corpus": f"{name}_texts"}, counts={"documents": 2})
+    inputs = {"blend.corpora.notes": "a_tokens", "blend.corpora.web": "b_tokens"}
+    runs.training("pretrain", "pretrain", inputs, [(["notes:1:0:epoch0", "web:0:7:epoch2"], None)])
+    learnt = {one: verdicts(trace(runs, one))["pretrain"] for one in ("a0", "a1", "b0", "b1")}
+    assert learnt == {"a0": "not read", "a1": "learnt", "b0": "learnt", "b1": "not read"}
+
+
 def test_numbers_of_documents_are_not_guessed(runs: Runs) -> None:
     runs.stage("corpus", "interactions", files={"corpus.jsonl": [{"id": "d0"}, {"id": "d1"}]})
     runs.stage("tokens", "tokenize", {"corpus": "corpus"}, counts={"documents": 1})
