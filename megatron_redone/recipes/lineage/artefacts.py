@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -52,7 +52,7 @@ class Input:
     field: str
     record: FileRecord
     producer: Artefact | None
-    path: Path | None = field(default=None)
+    path: Path | None = None
     """Where a file from outside lies, if it still does."""
 
 
