@@ -65,6 +65,24 @@ def report_command(
     CONSOLE.print(f"report: {write_report(run, out or run / 'report.html')}", highlight=False)
 
 
+@app.command("lineage")
+def lineage_command(
+    wanted: Annotated[str, typer.Argument(metavar="ID|PATH|STAGE", help="Id of a row or document, a path, a stage.")],
+    runs: Annotated[
+        list[Path] | None, typer.Option(help="Folders of runs or artefacts; may be given more than once.")
+    ] = None,
+    in_json: Annotated[bool, typer.Option("--json", help="As JSON, with every line found.")] = False,
+) -> None:
+    """Tell where a row, document, file or model came from, and which stages trained on it.
+
+    Read from the manifests and lists of samples of all artefacts below `--runs` (by default `runs`). An id that nobody
+    knows ends with code 2 and the nearest ids.
+    """
+    from megatron_redone.cli.lineage import lineage
+
+    lineage(wanted, runs or [Path("runs")], in_json)
+
+
 @app.command("verify-layout")
 def verify_layout_command(
     family: Annotated[str, typer.Option(help="llama, qwen2_5, qwen3 or qwen3_moe.")] = "qwen3",

@@ -103,3 +103,37 @@ def curate_regmix_array_command(
     from megatron_redone.cli.regmix_array import write_batch_file
 
     write_batch_file(settings, overrides or [], out, tasks, time, cpus, sbatch or [])
+
+
+@curate_app.command("synthesize")
+def curate_synthesize_command(settings: StageSettings = None, out: StageOut = None, again: StageAgain = False) -> None:
+    """Interaction logs as pretraining documents: single searches, consecutive searches, click-through estimates.
+
+    `redone curate synthesize logs=LOGS notes=NOTES --out DOCUMENTS`. LOGS holds one session a line, NOTES one note a
+    line (docs/synthesis.md tells the schema; a line that breaks it is refused with file and line).
+    """
+    _curate("interactions", settings, out, again)
+
+
+@curate_app.command("interaction-logs")
+def curate_interaction_logs_command(
+    settings: StageSettings = None, out: StageOut = None, again: StageAgain = False
+) -> None:
+    """A generated log of users who search, click and read, for trials of `redone curate synthesize`."""
+    _curate("interaction_logs", settings, out, again)
+
+
+@curate_app.command("general-text")
+def curate_general_text_command(
+    settings: StageSettings = None, out: StageOut = None, again: StageAgain = False
+) -> None:
+    """General texts cut at sentence borders and put together to a length: `texts=FOLDER max_tokens=2048`."""
+    _curate("general_text", settings, out, again)
+
+
+@curate_app.command("quickstart-data")
+def curate_quickstart_data_command(
+    settings: StageSettings = None, out: StageOut = None, again: StageAgain = False
+) -> None:
+    """The quickstart's generated data: a corpus, and rows of its tasks in four splits."""
+    _curate("synthesize", settings, out, again)

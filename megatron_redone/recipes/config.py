@@ -22,6 +22,7 @@ from megatron_redone.curation.config import (
     SNSBenchRowsConfig,
     TargetSetConfig,
 )
+from megatron_redone.curation.interactions.config import GeneralTextConfig, InteractionsConfig, TrafficConfig
 from megatron_redone.curation.regmix.config import RegMixFitConfig, RegMixMixturesConfig, RegMixProxiesConfig
 from megatron_redone.curation.synthesize.config import SynthesizeConfig
 from megatron_redone.curation.tokens.config import TokenizeConfig, TrainTokenizerConfig
@@ -75,6 +76,32 @@ class SynthesizeStage(SynthesizeConfig, StageConfig):
     """Generated quickstart data: a corpus, rows in four splits, general rows. Its `seed` is added to the recipe's."""
 
     kind: Literal["synthesize"]
+
+
+class InteractionLogsStage(TrafficConfig, StageConfig):
+    """A generated log: `sessions.jsonl`, users who search, click and read, and `notes.jsonl`, what they see."""
+
+    kind: Literal["interaction_logs"]
+
+
+class InteractionsStage(InteractionsConfig, StageConfig):
+    """Interaction logs as pretraining documents: single searches, consecutive searches, click-through estimates."""
+
+    kind: Literal["interactions"]
+    logs: Artefact
+    """Sessions, one a line: a file, or a folder (where names begin with `sessions`, those files)."""
+    notes: OptionalArtefact = None
+    """The notes that the logs name, one a line, likewise (`notes`); unset: they lie in the folder of the logs."""
+
+
+class GeneralTextStage(GeneralTextConfig, StageConfig):
+    """General texts cut and put together to documents of about equal length."""
+
+    kind: Literal["general_text"]
+    texts: Artefact
+    """Lines {"id", "text"}: a file or a folder."""
+    tokenizer: OptionalArtefact = None
+    """Counts the tokens; unset: they are estimated, 1.5 Chinese characters or 4 others a token."""
 
 
 class SNSBenchRowsStage(SNSBenchRowsConfig, StageConfig):
@@ -265,6 +292,7 @@ class RegMixFitStage(RegMixFitConfig, StageConfig):
 STAGE_KINDS: dict[str, type[StageConfig]] = {
     get_args(stage.model_fields["kind"].annotation)[0]: stage
     for stage in (
+        InteractionLogsStage, InteractionsStage, GeneralTextStage,
         SynthesizeStage, SNSBenchRowsStage, TokenizerStage, TokenizeStage, PretrainStage, SFTSetStage, SFTStage,
         RLSetStage, DAPOStage, DiagnoseStage, TargetSetStage, RefinementSetStage, EvaluateStage, BaselinesStage,
         RegMixMixturesStage, RegMixProxiesStage, RegMixFitStage,

@@ -28,6 +28,7 @@ from megatron_redone.models.presets import get_preset
 from megatron_redone.models.weights import RandomWeights
 from megatron_redone.recipes import config as kinds
 from megatron_redone.recipes.execution import Execution, Executor
+from megatron_redone.recipes.executors.interactions import run_general_text, run_interaction_logs, run_interactions
 from megatron_redone.recipes.executors.pretrain import train_on_tokens
 from megatron_redone.recipes.executors.regmix import run_regmix_fit, run_regmix_mixtures, run_regmix_proxies
 from megatron_redone.recipes.executors.tokens import run_tokenize, run_tokenizer
@@ -214,6 +215,9 @@ def run_baselines(execution: Execution) -> None:
 
 EXECUTORS: dict[str, Executor] = {
     "synthesize": run_synthesize,
+    "interaction_logs": run_interaction_logs,
+    "interactions": run_interactions,
+    "general_text": run_general_text,
     "sns_bench_rows": run_sns_bench_rows,
     "tokenizer": run_tokenizer,
     "tokenize": run_tokenize,
@@ -232,6 +236,6 @@ EXECUTORS: dict[str, Executor] = {
     "regmix_fit": run_regmix_fit,
 }
 
-ON_ONE_RANK = {"regmix_mixtures", "regmix_proxies", "regmix_fit"}
+ON_ONE_RANK = {"regmix_mixtures", "regmix_proxies", "regmix_fit", "interaction_logs", "interactions", "general_text"}
 ON_ONE_RANK |= {"synthesize", "tokenizer", "tokenize", "sft_set", "rl_set", "baselines", "sns_bench_rows"}
 """Kinds that use no model, or many small ones in processes of their own: rank 0 runs them while the others wait."""

@@ -7,6 +7,7 @@ Layout of a run folder:
     <stage folder>/manifest.json              Manifest
     <stage folder>/metrics.jsonl              one object a training step: {"step": int, "<name>": number, ...}
     <stage folder>/ledger.jsonl               {"step", "num_samples", "chain"} after each step (training/ledger.py)
+    <stage folder>/samples.jsonl.gz           the ids that each step read and learnt from (training/sample_log.py)
     <stage folder>/diagnosis.json             DiagnosisResult (diagnosis stages only)
     <stage folder>/evaluation/results.json    EvaluationResult
     <stage folder>/evaluation/predictions.jsonl   Prediction, one a line

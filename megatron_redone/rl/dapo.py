@@ -47,7 +47,9 @@ def dapo(
 
     def step(rollout: int) -> dict[str, float]:
         sampled = sampler.next_informative_groups(generator)
-        run.ledger.add([group.row.id for group in sampled.all_groups])
+        run.note_samples(
+            [group.row.id for group in sampled.all_groups], learnt=[group.row.id for group in sampled.groups]
+        )
         assign_advantages(sampled.groups)
         documents, gap = with_old_logprobs(sampled.groups, engine, config, run)
         metrics: list[dict[str, float]] = []

@@ -106,7 +106,7 @@ def train_on(
         first = number * config.global_batch_size
         rows = [samples[first + i] for i in range(config.global_batch_size)]
         batches: list[PackedBatch] = microbatches_of(rows, engine)
-        run.ledger.add([document.sample_id for row in rows for document in row])
+        run.note_samples([document.sample_id for row in rows for document in row])
         run.trained_tokens += sum(len(document) for row in rows for document in row)
         rate = learning_rate(config.optimizer, number, num_steps)
         metrics = {**engine.train_step(batches, NextToken(), rate), "learning_rate": rate, **note()}

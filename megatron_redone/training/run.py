@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from megatron_redone.common.logging import Progress, get_logger
 from megatron_redone.parallel.context import ParallelContext
 from megatron_redone.training.engine import MegatronEngine
 from megatron_redone.training.ledger import DataLedger
+from megatron_redone.training.sample_log import SampleLog
 from megatron_redone.training.stop import agreed_stop, stopped
 from megatron_redone.training.stragglers import RankSpeeds, StragglerProbe
 from megatron_redone.training.watchdog import Watchdog
@@ -66,7 +67,10 @@ class TrainingRun:
         self.watchdog_seconds = None if watchdog_minutes is None else watchdog_minutes * 60
         self.trained_tokens = self.forward_tokens = 0
         self.ledger = DataLedger()
-        """The stage adds the ids of what it reads; `ledger.jsonl` has the chain after every step."""
+        """Chain of the ids of what was read (`note_samples`); `ledger.jsonl` has it after every step."""
+        self._samples = SampleLog(folder, context.is_main)
+        self._read: list[str] = []
+        self._learnt: list[str] | None = None
         self._ledger_rows: list[dict[str, Any]] = []
         self._rows: list[dict[str, float]] = []
         self._log = get_logger(name)
@@ -76,6 +80,14 @@ class TrainingRun:
     def compute_tokens(self) -> int:
         """Compute so far in forward-pass tokens: 3 for each trained token, 1 for each generated or scored one."""
         return FORWARD_BACKWARD_PASSES * self.trained_tokens + self.forward_tokens
+
+    def note_samples(self, read: Sequence[str], learnt: Sequence[str] | None = None) -> None:
+        """The stage calls it in every step with the ids of the global batch: what it reads, and what of it makes the
+        update where that is not all."""
+        self.ledger.add(read)
+        self._read += read
+        if learnt is not None:
+            self._learnt = [*(self._learnt or []), *learnt]
 
     def steps(
         self,
@@ -95,6 +107,8 @@ class TrainingRun:
             Interrupted: a stop was asked for (Preempted: not by Ctrl-C); a checkpoint was written.
         """
         start = self._resume(engine, restore)
+        if not self._samples.start(start):
+            self._log.warning("%s: the list of samples lacks steps before %d; lineage will say so", self.name, start)
         progress = Progress(self.name, num_steps, unit, enabled=self.context.is_main)
         watchdog = Watchdog(self.watchdog_seconds, self.folder / "stacks", self.context.rank, self.context.world_size)
         stragglers = StragglerProbe(self.context)
@@ -121,10 +135,12 @@ class TrainingRun:
                         stop,
                     )
             self.checkpoints.finish()
+            self._samples.pack()
         self._write_metrics()
 
     def close(self) -> None:
-        """Writes out what TensorBoard has not yet."""
+        """Writes out what TensorBoard and the list of samples have not yet."""
+        self._samples.close()
         if self._tensorboard is not None:
             with disk_full_reported(self.folder):
                 self._tensorboard.close()
@@ -164,11 +180,14 @@ class TrainingRun:
             "forward_tokens": self.forward_tokens,
             "stage": dict(stage_state),
         }
+        self._samples.sync()
         self.checkpoints.save(step, engine.sharded_state(), extra)
 
     def _record(self, step: int, metrics: dict[str, float], seconds: float, speeds: RankSpeeds | None) -> None:
         self._rows.append({"step": step, **metrics})
         self._ledger_rows.append({"step": step, **self.ledger.state()})
+        self._samples.add(step, self._read, self._learnt)
+        self._read, self._learnt = [], None
         if self.context.is_main:
             with disk_full_reported(self.folder):
                 self._write_curves(step, metrics, seconds, speeds)

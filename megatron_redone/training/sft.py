@@ -61,7 +61,7 @@ def sft(
 
     def step(number: int) -> dict[str, float]:
         rows = rows_of(number)
-        run.ledger.add([document.sample_id for row in rows for document in row])
+        run.note_samples([document.sample_id for row in rows for document in row])
         run.trained_tokens += sum(len(document) for row in rows for document in row)
         rate = learning_rate(config.optimizer, number, num_steps)
         batches = microbatches_of(rows, engine)

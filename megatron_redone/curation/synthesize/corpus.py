@@ -8,17 +8,21 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from random import Random
+from typing import Any
 
 from megatron_redone.common.errors import InputError
 from megatron_redone.common.seeding import rng
-from megatron_redone.curation.synthesize import documents, lexicon, phrases, sessions
+from megatron_redone.curation.synthesize import documents, lexicon, phrases
+from megatron_redone.curation.synthesize.interaction_corpus import InteractionCorpus, interaction_corpus
 from megatron_redone.curation.synthesize.notes import Author
 from megatron_redone.curation.synthesize.sums import draw_sum
 from megatron_redone.curation.synthesize.texts import LANGUAGES, ExhaustedSplitError, Text, joined, normalised
 
 MAX_REPEATS = 500
 """Documents in a row that may fail or repeat earlier ones before a form counts as exhausted."""
+SOURCE = "synthesize"
 MIXED = "en-zh"
 """Language of the documents that hold both."""
 _GLOSSARY_ENTRIES = 8
@@ -95,10 +99,9 @@ def _listed(words: Sequence[Text]) -> Text:
     return Text(", ".join(word.en for word in words) + ".", "、".join(word.zh for word in words) + "。")
 
 
+_INTERACTION = {"single_search": 17, "consecutive_searches": 10, "click_through": 10}
+"""Percent of the corpus; `interaction_corpus` makes these."""
 _MONOLINGUAL: dict[str, tuple[int, Callable[[Author], Text]]] = {
-    "single_search": (17, sessions.single_search),
-    "consecutive_searches": (10, sessions.consecutive_searches),
-    "click_through": (10, sessions.click_through),
     "note": (34, any_note),
     "chat": (3, documents.chat),
     "word_list": (3, word_list),
@@ -108,11 +111,19 @@ _MIXED: dict[str, tuple[int, Callable[[Author], str]]] = {
     "glossary": (6, lambda author: glossary(author.random)),
     "parallel": (12, parallel_sentences),
 }
-FORMS = (*_MONOLINGUAL, *_MIXED)
+FORMS = (*_INTERACTION, *_MONOLINGUAL, *_MIXED)
 
 
-def corpus(seed: int, count: int) -> list[dict[str, str]]:
-    """`count` different documents `{"id", "text", "form", "language"}`, shuffled.
+@dataclass(frozen=True)
+class Corpus:
+    """The documents, and the log that a part of them is made of."""
+
+    documents: list[dict[str, Any]]
+    interactions: InteractionCorpus
+
+
+def corpus(seed: int, count: int) -> Corpus:
+    """`count` different documents `{"id", "text", "form", "language", ...}`, shuffled.
 
     Percent: 37 interaction (single search 17, consecutive 10, click-through 10), 34 single notes, 3 chats,
     3 word lists, 5 general text (sums), 18 in both languages (glossary 6, sentences 12). Forms of one language
@@ -121,15 +132,18 @@ def corpus(seed: int, count: int) -> list[dict[str, str]]:
     Raises:
         InputError: a form has fewer different documents than its share.
     """
-    shares = [*((form, share) for form, (share, _) in (*_MONOLINGUAL.items(), *_MIXED.items()))]
-    seen: set[str] = set()
-    rows = [
+    drawn = [(form, share) for form, (share, _) in (*_MONOLINGUAL.items(), *_MIXED.items())]
+    sizes = dict(_sizes([*_INTERACTION.items(), *drawn], count))
+    interactions = interaction_corpus(seed, {form: sizes[form] for form in _INTERACTION}, count)
+    seen = {normalised(document["text"]) for document in interactions.documents}
+    rows: list[dict[str, Any]] = [*interactions.documents]
+    rows += [
         _document(form, index, rng(seed, "corpus", form, index), seen)
-        for form, size in _sizes(shares, count)
-        for index in range(size)
+        for form, _ in drawn
+        for index in range(sizes[form])
     ]
     rng(seed, "corpus", "order").shuffle(rows)
-    return rows
+    return Corpus(rows, interactions)
 
 
 def _sizes(shares: Sequence[tuple[str, int]], count: int) -> list[tuple[str, int]]:
@@ -157,7 +171,8 @@ def _document(form: str, index: int, random: Random, seen: set[str]) -> dict[str
         if (key := normalised(text)) not in seen:
             seen.add(key)
             digest = hashlib.blake2b(key.encode(), digest_size=8).hexdigest()
-            return {"id": f"corpus-{digest}", "text": text, "form": form, "language": language}
+            identifier = f"corpus-{digest}"
+            return {"id": identifier, "text": text, "form": form, "language": language, "source": SOURCE}
     raise InputError(
         f"corpus_documents: the form {form!r} repeats itself after {index} documents, and every document "
         "must be new; ask for fewer documents, or add words to the lexicon"

@@ -9,6 +9,8 @@ from typing import Any
 
 from megatron_redone.common.jsonl import write_jsonl
 from megatron_redone.common.seeding import rng
+from megatron_redone.curation.interactions.log import write_log
+from megatron_redone.curation.interactions.synthesis import NOTES, SESSIONS
 from megatron_redone.curation.synthesize.config import SynthesizeConfig
 from megatron_redone.curation.synthesize.corpus import corpus
 from megatron_redone.curation.synthesize.task_rows import TaskRows
@@ -21,7 +23,8 @@ GENERAL_TASK = "arithmetic"
 def generate(config: SynthesizeConfig, out: Path) -> dict[str, Any]:
     """Writes the data set into an existing folder; equal configurations give equal bytes.
 
-    Files: `corpus.jsonl` (id, text, form, language), a file of rows for each split (`train.jsonl`,
+    Files: `corpus.jsonl` (id, text, form, language, source), the log that its interaction documents are made of
+    (`sessions.jsonl`, `notes.jsonl`), a file of rows for each split (`train.jsonl`,
     `validation.jsonl`, `diagnosis.jsonl`, `test.jsonl`), and `general.jsonl` (sums with rationale, none of
     which is a row of any split). No text is shared between splits, in either language, and the corpus and the
     general rows hold texts of the train split only.
@@ -42,8 +45,11 @@ def generate(config: SynthesizeConfig, out: Path) -> dict[str, Any]:
         rng(config.seed, "order", split).shuffle(rows)
         write_jsonl(out / f"{split}.jsonl", (row.to_json() for row in rows))
     write_jsonl(out / "general.jsonl", (row.to_json() for row in general))
-    documents = corpus(config.seed, config.corpus_documents)
+    made = corpus(config.seed, config.corpus_documents)
+    documents = made.documents
     write_jsonl(out / "corpus.jsonl", documents)
+    write_log(out / f"{SESSIONS}.jsonl", made.interactions.sessions)
+    write_log(out / f"{NOTES}.jsonl", made.interactions.notes)
     return {
         "corpus": {
             "documents": len(documents),

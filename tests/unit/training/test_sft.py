@@ -56,6 +56,7 @@ class Run:
     def __init__(self, seed: int = 0, start: int = 0) -> None:
         self.seed, self.start, self.trained_tokens = seed, start, 0
         self.ledger = DataLedger()
+        self.note_samples = self.ledger.add
 
     def steps(self, engine: object, num_steps: int, step: Callable[[int], Mapping[str, float]], **_: Any) -> None:
         for number in range(self.start, num_steps):

@@ -56,7 +56,13 @@ def test_equal_seeds_give_equal_bytes_and_other_seeds_other_rows(tmp_path: Path)
         (tmp_path / name).mkdir()
         generate(small(seed=seed), tmp_path / name)
     first, again, other = (files(tmp_path / name) for name in ("first", "again", "other"))
-    assert set(first) == {"corpus.jsonl", "general.jsonl", *(f"{split}.jsonl" for split in SPLITS)}
+    assert set(first) == {
+        "corpus.jsonl",
+        "sessions.jsonl",
+        "notes.jsonl",
+        "general.jsonl",
+        *(f"{split}.jsonl" for split in SPLITS),
+    }
     assert first == again
     assert all(first[name] != other[name] for name in first)
 

@@ -1,0 +1,121 @@
+"""Where ids stand in files of rows and documents, and which ids were made of which."""
+
+from __future__ import annotations
+
+import gzip
+import heapq
+import json
+import zlib
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, cast
+
+from megatron_redone.common.errors import DataError
+from megatron_redone.recipes.lineage.artefacts import Artefact, ArtefactGraph
+
+MADE_OF = "made_of"
+"""Key of the ids that a row or document was made of."""
+MOST_NEEDLES = 32
+"""Up to so many ids are looked for as bytes before a line is parsed; with more, every line is parsed."""
+_SHOWN_KEYS = ("task", "form", "language", "source", "origin", "user")
+
+
+@dataclass(frozen=True)
+class Occurrence:
+    """A line of a file that has an id, or was made of it."""
+
+    artefact: Artefact
+    file: Path
+    line: int
+    id: str
+    made_of: tuple[str, ...]
+    facts: Mapping[str, str]
+    """Short fields that say what it is: task, form, language, source, origin."""
+
+    @property
+    def place(self) -> str:
+        """`stage/file:line`."""
+        return f"{self.artefact.name}/{self.file.relative_to(self.artefact.folder)}:{self.line}"
+
+    @property
+    def is_prediction(self) -> bool:
+        """Whether it is an answer to a held-out row."""
+        return self.file.name.startswith("predictions")
+
+
+def occurrences(artefacts: Iterable[Artefact], ids: Collection[str], derived: bool) -> Iterator[Occurrence]:
+    """Lines whose id is one of `ids`; with `derived` also lines made of one of them.
+
+    Raises:
+        DataError: a file that is damaged.
+    """
+    needles = [json.dumps(one, ensure_ascii=False).encode("utf-8", "surrogatepass") for one in ids]
+    escaped = [json.dumps(one).encode() for one in ids]
+    wanted, sought = set(ids), {*needles, *escaped}
+    for artefact in artefacts:
+        for path in artefact.data_files():
+            for number, line in lines_of(path):
+                if len(wanted) <= MOST_NEEDLES and not any(needle in line for needle in sought):
+                    continue
+                value = object_of(line)
+                identifier, made_of = value.get("id"), value.get(MADE_OF)
+                parts = tuple(str(part) for part in made_of) if isinstance(made_of, list) else ()
+                if identifier in wanted or (derived and not wanted.isdisjoint(parts)):
+                    facts = {key: str(value[key]) for key in _SHOWN_KEYS if value.get(key)}
+                    yield Occurrence(artefact, path, number, str(identifier), parts, facts)
+
+
+def nearest_ids(graph: ArtefactGraph, wanted: str, count: int = 3) -> list[str]:
+    """The ids that begin and end most like `wanted`."""
+
+    def likeness(identifier: str) -> int:
+        start = _common(identifier, wanted)
+        return start + _common(identifier[start:][::-1], wanted[start:][::-1])
+
+    def candidates() -> Iterator[tuple[int, str]]:
+        seen: set[int] = set()
+        for artefact in graph.artefacts:
+            for path in artefact.data_files():
+                for _, line in lines_of(path):
+                    identifier = object_of(line).get("id")
+                    if isinstance(identifier, str) and hash(identifier) not in seen:
+                        seen.add(hash(identifier))
+                        score = likeness(identifier)
+                        if 2 * score >= len(wanted):
+                            yield score, identifier
+
+    return [identifier for _, identifier in heapq.nlargest(count, candidates())]
+
+
+def _common(left: str, right: str) -> int:
+    """Characters that both begin with."""
+    return next(
+        (place for place, (a, b) in enumerate(zip(left, right, strict=False)) if a != b), min(len(left), len(right))
+    )
+
+
+def lines_of(path: Path) -> Iterator[tuple[int, bytes]]:
+    """(number from 1, line) of a file, plain or gzipped.
+
+    Raises:
+        DataError: it cannot be read to its end.
+    """
+    with _opened(path) as file:
+        try:
+            yield from enumerate(file, start=1)
+        except (EOFError, OSError, zlib.error) as error:
+            raise DataError(f"{path}: cannot be read to its end ({error}); it is not what its stage wrote") from error
+
+
+def object_of(line: bytes) -> dict[str, Any]:
+    """The JSON object of a line, empty where it is none."""
+    try:
+        value = json.loads(line)
+    except ValueError:
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _opened(path: Path) -> IO[bytes]:
+    return cast(IO[bytes], gzip.open(path, "rb")) if path.name.endswith(".gz") else path.open("rb")
