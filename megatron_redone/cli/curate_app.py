@@ -36,3 +36,14 @@ def _curate(kind: str, settings: list[str] | None, out: Path | None, again: bool
 def curate_tokenize_command(settings: StageSettings = None, out: StageOut = None, again: StageAgain = False) -> None:
     """A corpus of texts as token ids on disk (Megatron's indexed dataset)."""
     _curate("tokenize", settings, out, again)
+
+
+@curate_app.command("sft")
+def curate_sft_command(settings: StageSettings = None, out: StageOut = None, again: StageAgain = False) -> None:
+    """Conversations to fine-tune on: SNS and general rows, mixed by capability, task and share.
+
+    Reads task rows and conversations in the formats of OpenAI (`messages`), Alpaca and ShareGPT, for example
+    `redone curate sft sns=[rows.jsonl] general=[alpaca.json] num_rows=10000 general_share=0.2 --out set`. With
+    `tokenizer=FOLDER` lengths and packing are measured. `set.json` beside the set tells shares asked and reached.
+    """
+    _curate("sft_set", settings, out, again)

@@ -13,15 +13,15 @@ from typing import Any, Literal, get_args
 from pydantic import Field
 
 from megatron_redone.checkpoint.config import CheckpointConfig
-from megatron_redone.config.artefact import ARTEFACT, Artefact
+from megatron_redone.config.artefact import ARTEFACT, Artefact, OptionalArtefact
 from megatron_redone.config.base import StrictModel
 from megatron_redone.curation.config import (
     DiagnosisConfig,
     RefinementSetConfig,
-    SFTSetConfig,
     SNSBenchRowsConfig,
     TargetSetConfig,
 )
+from megatron_redone.curation.sft.config import SFTSetConfig
 from megatron_redone.curation.synthesize.config import SynthesizeConfig
 from megatron_redone.generation.config import GenerationConfig
 from megatron_redone.models.config import ModelConfig
@@ -108,10 +108,26 @@ class PretrainStage(PretrainConfig, TrainingStage):
 
 
 class SFTSetStage(SFTSetConfig, StageConfig):
-    """Gold conversations of training rows."""
+    """SFT sets of task rows and conversations, mixed by capability, task and general share."""
 
     kind: Literal["sft_set"]
-    data: Artefact
+    data: OptionalArtefact = None
+    """Folder with task rows in train.jsonl, and if it has them general ones in general.jsonl."""
+    sns: tuple[Artefact, ...] = ()
+    """Files or folders of SNS rows or conversations (`format`)."""
+    general: tuple[Artefact, ...] = ()
+    """Files or folders of general instructions and dialogues."""
+    tokenizer: OptionalArtefact = None
+    """Counts tokens: finds conversations over `sequence_length` and measures packing."""
+
+    def rule_violations(self) -> Iterator[str]:
+        """Something to read; limits in tokens need a tokenizer."""
+        yield from super().rule_violations()
+        if self.data is None and not self.sns and not self.general:
+            yield "data, sns and general are empty; name at least one input"
+        beside = [name for name in ("sequence_length", "too_long") if name in self.model_fields_set]
+        if self.tokenizer is None and beside:
+            yield f"{' and '.join(beside)} would have no effect without a tokenizer; give one"
 
 
 class SFTStage(SFTConfig, TrainingStage):
@@ -120,6 +136,8 @@ class SFTStage(SFTConfig, TrainingStage):
     kind: Literal["sft"]
     model: Artefact
     conversations: Artefact
+    schedule_step: int | None = Field(None, ge=1)
+    """Which step of an `sft_set` with a `schedule`, from 1."""
     match_compute_of: tuple[Artefact, ...] = ()
     """Instead of `steps` or `epochs`: as many steps as cost the compute that these stages spent."""
 

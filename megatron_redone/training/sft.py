@@ -5,7 +5,7 @@ RedOne's two SFT steps and RedOne 2.0's Targeted Fine-Tuning are this stage with
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from megatron_redone.common.errors import DataError
@@ -27,11 +27,13 @@ class Example:
 
     id: str
     messages: Sequence[Message]
+    loss_weight: float = 1.0
+    """What each token of its answers counts in the loss."""
 
 
 def sft(
     config: SFTConfig,
-    examples: Sequence[Example],
+    examples: Iterable[Example],
     template: ChatTemplate,
     engine: MegatronEngine,
     run: TrainingRun,
@@ -69,7 +71,7 @@ def sft(
 
     run.steps(engine, num_steps, step)
     return {
-        "conversations": len(examples),
+        "conversations": len(documents),
         "packed": report.num_packed,
         "dropped_too_long": report.dropped_too_long,
         "truncated": report.truncated,
@@ -80,7 +82,7 @@ def sft(
 def encode(example: Example, template: ChatTemplate) -> Document:
     """Token ids of a conversation with the answers as what is to be learnt."""
     encoded = template.training_ids(example.messages)
-    return Document(encoded.token_ids, [float(learnt) for learnt in encoded.loss_mask], example.id)
+    return Document(encoded.token_ids, [learnt * example.loss_weight for learnt in encoded.loss_mask], example.id)
 
 
 def _pack_epoch(
