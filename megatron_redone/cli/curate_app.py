@@ -47,3 +47,14 @@ def curate_sft_command(settings: StageSettings = None, out: StageOut = None, aga
     `tokenizer=FOLDER` lengths and packing are measured. `set.json` beside the set tells shares asked and reached.
     """
     _curate("sft_set", settings, out, again)
+
+
+@curate_app.command("stats")
+def curate_stats_command(settings: StageSettings = None, out: StageOut = None, again: StageAgain = False) -> None:
+    """What a data set holds: lengths on a log axis, tasks, languages, turns, two-level categories; with a page.
+
+    Reads conversations (OpenAI, Alpaca, ShareGPT), task rows and documents, for example
+    `redone curate stats data=[set] tokenizer=FOLDER --out stats`, and writes stats.json and stats.html. Categories come
+    from keywords, or from a model: `labeller=model model=FOLDER`.
+    """
+    _curate("stats", settings, out, again)

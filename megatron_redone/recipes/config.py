@@ -22,6 +22,7 @@ from megatron_redone.curation.config import (
     TargetSetConfig,
 )
 from megatron_redone.curation.sft.config import SFTSetConfig
+from megatron_redone.curation.stats.config import DataStatsConfig
 from megatron_redone.curation.synthesize.config import SynthesizeConfig
 from megatron_redone.generation.config import GenerationConfig
 from megatron_redone.models.config import ModelConfig
@@ -130,6 +131,24 @@ class SFTSetStage(SFTSetConfig, StageConfig):
             yield f"{' and '.join(beside)} would have no effect without a tokenizer; give one"
 
 
+class DataStatsStage(DataStatsConfig, ModelStage):
+    """Lengths, tasks, languages and categories of conversations, task rows or documents, with a page."""
+
+    kind: Literal["stats"]
+    data: tuple[Artefact, ...] = Field(min_length=1)
+    """Files or folders."""
+    tokenizer: OptionalArtefact = None
+    """Lengths are in its tokens; without one, in characters."""
+    model: OptionalArtefact = None
+    """Model folder of the labelling model."""
+
+    def rule_violations(self) -> Iterator[str]:
+        """A labelling model where one is asked for."""
+        yield from super().rule_violations()
+        if (self.labeller == "model") != (self.model is not None):
+            yield f"labeller={self.labeller} and model={self.model}: `model` names the model of labeller=model"
+
+
 class SFTStage(SFTConfig, TrainingStage):
     """Supervised fine-tuning on a set of conversations."""
 
@@ -212,6 +231,7 @@ STAGE_KINDS: dict[str, type[StageConfig]] = {
     for stage in (
         SynthesizeStage, SNSBenchRowsStage, TokenizerStage, TokenizeStage, PretrainStage, SFTSetStage, SFTStage,
         RLSetStage, DAPOStage, DiagnoseStage, TargetSetStage, RefinementSetStage, EvaluateStage, BaselinesStage,
+        DataStatsStage,
     )
 }  # fmt: skip
 

@@ -27,6 +27,7 @@ from megatron_redone.models.weights import RandomWeights
 from megatron_redone.recipes import config as kinds
 from megatron_redone.recipes.execution import Execution, Executor
 from megatron_redone.recipes.executors.sft import read_examples, run_sft_set
+from megatron_redone.recipes.executors.stats import run_stats
 from megatron_redone.recipes.executors.tokens import CORPUS, run_tokenize, run_tokenizer
 from megatron_redone.reporting.schema import DiagnosisResult, read_result
 from megatron_redone.rl.dapo import dapo
@@ -216,6 +217,7 @@ EXECUTORS: dict[str, Executor] = {
     "refinement_set": run_refinement_set,
     "evaluate": run_evaluate,
     "baselines": run_baselines,
+    "stats": run_stats,
 }
 
 ON_ONE_RANK = {"synthesize", "tokenizer", "tokenize", "sft_set", "rl_set", "baselines", "sns_bench_rows"}

@@ -80,3 +80,61 @@ class SFTSetResult(ResultModel):
     settings: dict[str, Any]
     """The mix."""
     seed: int
+
+
+class LengthBar(ResultModel):
+    """Things with a length from `low` up to, but not with, `high`."""
+
+    low: float = Field(gt=0)
+    high: float = Field(gt=0)
+    count: int = Field(ge=0)
+
+
+class LengthResult(ResultModel):
+    """Lengths and their distribution on a log axis."""
+
+    summary: LengthSummary
+    bars: tuple[LengthBar, ...]
+
+
+class TaskLengths(ResultModel):
+    """One task of the data."""
+
+    task: str
+    capability: str
+    rows: int = Field(ge=0)
+    median: int = Field(ge=0)
+    p95: int = Field(ge=0)
+
+
+class DataStatsResult(ResultModel):
+    """`stats.json`: what a data set holds."""
+
+    title: str
+    inputs: tuple[str, ...]
+    unit: Literal["tokens", "characters"]
+    rows: int = Field(ge=0)
+    conversations: int = Field(ge=0)
+    """Rows with turns; the others are documents."""
+    refused: int = Field(ge=0)
+    repeated_ids: int = Field(ge=0)
+    """Rows whose id stood before; they are counted all the same."""
+    lengths: LengthResult
+    """Of whole rows, with the marks of the chat template where there is a tokenizer."""
+    answers: LengthResult | None
+    """Of single answers; null without conversations."""
+    turns: dict[str, int]
+    """Conversations by their number of answers."""
+    tasks: tuple[TaskLengths, ...]
+    capabilities: dict[str, int]
+    languages: dict[str, int]
+    sources: dict[str, int]
+    labeller: str
+    """`keywords`, the name of a model, or `none`."""
+    labelled: int = Field(ge=0)
+    """Rows that were given to the labeller."""
+    unreadable_labels: int = Field(ge=0)
+    """Of these, rows for which it named no category of the taxonomy."""
+    areas: dict[str, int]
+    topics: dict[str, int]
+    """`area / topic` -> rows."""

@@ -24,7 +24,7 @@ from megatron_redone.common.seeding import derive_seed
 from megatron_redone.curation.conversations import TrainingConversation
 from megatron_redone.curation.sft.config import InputFormat
 from megatron_redone.curation.sft.formats import Defaults, read_conversation
-from megatron_redone.curation.sft.records import read_records
+from megatron_redone.curation.sft.records import input_files, read_records
 
 MAX_PROBLEMS_SHOWN = 5
 MAX_PROBLEMS_KEPT = 1000
@@ -62,6 +62,16 @@ class SourceFile:
     """The input's name and the path below it: what ids of rows without an id start with."""
     part: str
     format: InputFormat = "auto"
+
+
+def source_files(root: Path, part: str, expected: InputFormat = "auto") -> list[SourceFile]:
+    """The files of an input, named by its folder and their place in it."""
+    return [
+        SourceFile(
+            path, root.name if path == root else f"{root.name}/{path.relative_to(root).as_posix()}", part, expected
+        )
+        for path in input_files(root)
+    ]
 
 
 @dataclass(frozen=True)
@@ -158,13 +168,13 @@ def _write_unit(source: SourceFile, work: Path, seed: int, limits: Limits, count
                 "id_hash": derive_seed("id", row.id),
                 "line": line,
                 "stratum": strata.setdefault(stratum, len(strata)),
-                "source": sources.setdefault(_source_name(row.source), len(sources)),
+                "source": sources.setdefault(source_name(row.source), len(sources)),
                 "tokens": tokens,
                 "weight": row.weight,
             }
             for name, value in values.items():
                 columns[name].append(value)
-    _check_share(source.path, counts, refused, limits.max_refused_share)
+    check_refused_share(source.path, counts, refused, limits.max_refused_share)
     for name, column in columns.items():
         np.save(work / f"{name}.npy", np.frombuffer(column, dtype=column.typecode))
     meta = {"strata": list(strata), "sources": list(sources), "refused": refused, "counts": counts}
@@ -187,12 +197,13 @@ def _checked(source: SourceFile, latin_language: str) -> Iterator[tuple[int, Tra
             yield record.line, str(error)
 
 
-def _source_name(source: str) -> str:
+def source_name(source: str) -> str:
     """The source without the number of the row (`file#12`)."""
     return source.rpartition("#")[0] or source
 
 
-def _check_share(path: Path, counts: Mapping[str, int], refused: Sequence[str], limit: float) -> None:
+def check_refused_share(path: Path, counts: Mapping[str, int], refused: Sequence[str], limit: float) -> None:
+    """Raises DataError where a file has no row, no good one, or more than `limit` refused ones."""
     total = counts["rows"] + counts["refused"] + counts["too_long"]
     if total == 0:
         raise DataError(f"{path}: no row; leave the file out or fill it")

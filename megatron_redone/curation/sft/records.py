@@ -78,7 +78,7 @@ def read_records(path: Path) -> Iterator[Record]:
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise DataError(
             f"{path}:{line}: the gzip file is damaged or cut after this line ({error}); get it again"
-        ) from (error)
+        ) from error
 
 
 @contextlib.contextmanager

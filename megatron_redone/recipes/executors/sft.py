@@ -8,8 +8,7 @@ from pathlib import Path
 from megatron_redone.curation.conversations import read_conversations
 from megatron_redone.curation.sft.build import CONVERSATIONS, build_sft_sets, token_counter
 from megatron_redone.curation.sft.mixing import GENERAL, SNS
-from megatron_redone.curation.sft.pool import SourceFile
-from megatron_redone.curation.sft.records import input_files
+from megatron_redone.curation.sft.pool import SourceFile, source_files
 from megatron_redone.data.chat_template import ChatTemplate
 from megatron_redone.data.tokenizer import load_tokenizer
 from megatron_redone.recipes import config as kinds
@@ -41,10 +40,7 @@ def _source_files(execution: Execution, config: kinds.SFTSetStage) -> Iterator[S
                 yield SourceFile(folder / file, f"{folder.name}/{file}", part, "task_row")
     for part, inputs in ((SNS, config.sns), (GENERAL, config.general)):
         for place in range(len(inputs)):
-            root = execution.input_path(f"{part}.{place}")
-            for path in input_files(root):
-                below = root.name if path == root else f"{root.name}/{path.relative_to(root).as_posix()}"
-                yield SourceFile(path, below, part, config.format)
+            yield from source_files(execution.input_path(f"{part}.{place}"), part, config.format)
 
 
 def read_examples(folder: Path) -> Iterator[Example]:
