@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 from markupsafe import Markup
@@ -31,8 +32,11 @@ def stats_html(result: DataStatsResult) -> str:
         (f"{summary.longest:,}", f"longest row in {result.unit}"),
         (f"{result.refused:,}", "rows refused"),
     ]
+    tasks: Counter[str] = Counter()
+    for task in result.tasks:  # one name may stand under several capabilities
+        tasks[task.task] += task.rows
     kinds = {
-        "Tasks": {task.task: task.rows for task in result.tasks},
+        "Tasks": tasks,
         "Capabilities": result.capabilities,
         "Languages": result.languages,
         "Sources": result.sources,

@@ -17,7 +17,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from megatron_redone.common.errors import DataError, InputError
@@ -81,7 +81,8 @@ def read_conversation(
     if value.get("label") is False:
         raise DataError(f"{where}: label is false, so the answer is a rejected one; remove the row")
     if kind == "task_row":
-        return _task_row(value, where)
+        found = _task_row(value, where)
+        return replace(found, source=found.source or defaults.source)
     messages = _READERS[kind](value, where)
     check_turns(messages, f"{where}: the conversation", last="assistant")
     return _conversation(value, messages, where, defaults)

@@ -151,8 +151,8 @@ def _write_unit(source: SourceFile, work: Path, seed: int, limits: Limits, count
                 except DataError as error:
                     row = f"{source.path}:{line}: {error}"
             if not isinstance(row, str) and tokens > limits.sequence_length:
-                counts["too_long"] += 1
                 if limits.too_long == "drop":
+                    counts["too_long"] += 1
                     continue
                 row = f"{source.path}:{line}: {tokens} tokens, more than sequence_length={limits.sequence_length}"
             if isinstance(row, str):

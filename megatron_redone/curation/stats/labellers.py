@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
 from megatron_redone.curation.stats.taxonomy import KEYWORDS, UNLABELLED, Category
@@ -17,7 +17,8 @@ from megatron_redone.tasks.base import answer_after_thought
 
 MAX_CHARACTERS = 2000
 """What a label is about shows in the beginning; the rest is not read."""
-_HAN = re.compile("[\u4e00-\u9fff]")
+_WORD = re.compile(r"[a-z0-9]+\+*")
+_HAN_RUN = re.compile("[\u4e00-\u9fff]+")
 
 
 class CategoryLabeller(Protocol):
@@ -36,26 +37,40 @@ class KeywordLabeller:
     name = "keywords"
 
     def __init__(self) -> None:
+        self._order = list(KEYWORDS)
         self._categories: dict[str, list[int]] = {}
         for place, words in enumerate(KEYWORDS.values()):
             for word in words:
                 self._categories.setdefault(word, []).append(place)
-        self._order = list(KEYWORDS)
-        words = sorted(self._categories, key=lambda word: (-len(word), word))
-        han = "|".join(re.escape(word) for word in words if _HAN.search(word))
-        latin = "|".join(re.escape(word) for word in words if not _HAN.search(word))
-        self._pattern = re.compile(rf"({han})|(?<![a-z0-9])({latin})(?=s?(?![a-z0-9+]))")
+        self._max_words = max(word.count(" ") + 1 for word in self._categories)
+        self._max_characters = max(len(word) for word in self._categories if not word.isascii())
 
     def label(self, texts: Sequence[str]) -> list[Category | None]:
         """One category a text, never None."""
         return [self._label(text) for text in texts]
 
     def _label(self, text: str) -> Category:
-        found = {match[1] or match[2] for match in self._pattern.finditer(text[:MAX_CHARACTERS].lower())}
+        found = set(self._known(text[:MAX_CHARACTERS].lower()))
         votes = Counter(place for word in found for place in self._categories[word])
         if not votes:
             return UNLABELLED
         return self._order[min(votes, key=lambda place: (-votes[place], place))]
+
+    def _known(self, text: str) -> Iterator[str]:
+        """The keywords in a text: runs of words, the last one without its plural s, and pieces of Chinese text."""
+        words = _WORD.findall(text)
+        for start in range(len(words)):
+            for end in range(start + 1, min(start + self._max_words, len(words)) + 1):
+                phrase = " ".join(words[start:end])
+                if phrase in self._categories:
+                    yield phrase
+                elif phrase.removesuffix("s") in self._categories:
+                    yield phrase.removesuffix("s")
+        for run in _HAN_RUN.findall(text):
+            for start in range(len(run)):
+                for end in range(start + 1, min(start + self._max_characters, len(run)) + 1):
+                    if run[start:end] in self._categories:
+                        yield run[start:end]
 
 
 class ModelLabeller:
