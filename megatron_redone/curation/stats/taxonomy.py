@@ -53,8 +53,8 @@ _KEYWORDS: Mapping[str, Mapping[str, str]] = {
     "mathematics": {
         "word problems": (
             "how many, how much, in total, altogether, per hour, per week, each day, twice as many, "
-            "half as many, calculate, "
-            "多少个, 一共, 计算, 总共, 平均每"
+            "half as many, calculate, next number, divide, multiply, subtract, sum of, add the, numbers, "
+            "多少个, 一共, 计算, 总共, 平均每, 除以, 总和, 乘以, 相加, 数字"
         ),
         "algebra": (
             "equation, solve for, polynomial, function f, variable x, inequality, matrix, derivative, "
@@ -92,20 +92,24 @@ _KEYWORDS: Mapping[str, Mapping[str, str]] = {
     },
     "writing": {
         "stories and poems": (
-            "story, poem, haiku, fairy tale, lyrics, plot, character, fiction, rhyme, "
-            "故事, 诗, 歌词, 童话, 小说, 情节, 寓言"
+            "story, poem, haiku, fairy tale, lyrics, plot, character, fiction, rhyme, metaphor, song, rap, "
+            "dialogue, dialog, joke, limerick, "
+            "故事, 诗, 歌词, 童话, 小说, 情节, 寓言, 笑话, 比喻, 对话, 歌曲, 梗, 剧本"
         ),
         "essays and articles": (
-            "essay, article, blog post, paragraph, report, speech, review, 文章, 作文, 散文, 报告, 演讲, 段落, 评论文"
+            "essay, article, blog post, paragraph, report, speech, review, microblog, persuasive argument, "
+            "introduction, "
+            "文章, 作文, 散文, 报告, 演讲, 段落, 评论文, 致辞, 论文"
         ),
         "letters and marketing": (
             "email, letter, slogan, advertisement, resume, cover letter, invitation, tagline, "
-            "product description, press release, "
-            "邮件, 写信, 口号, 广告, 简历, 邀请函, 广告语, 产品描述, 文案"
+            "product description, press release, poster, brochure, thank you note, "
+            "邮件, 写信, 口号, 广告, 简历, 邀请函, 广告语, 产品描述, 文案, 海报, 感谢信, 求职信, 宣传"
         ),
         "editing": (
-            "rewrite, edit, rephrase, paraphrase, proofread, reword, revise, shorten, replace the, "
-            "改写, 重写, 修改, 润色, 编辑, 替换, 缩写"
+            "rewrite, edit, rephrase, paraphrase, proofread, reword, revise, shorten, replace the, re-write, "
+            "rearrange, modify the, adapt the, redact, combine the, convert the sentence, "
+            "改写, 重写, 修改, 润色, 编辑, 替换, 缩写, 转换成, 重述, 更改, 合并, 简化"
         ),
         "summaries and titles": (
             "summarize, summarise, summary, main idea, headline, title for, key points, outline, "
@@ -119,17 +123,20 @@ _KEYWORDS: Mapping[str, Mapping[str, str]] = {
         ),
         "grammar and words": (
             "grammar, grammatical, verb, noun, adjective, tense, pronoun, punctuation, synonym, antonym, "
-            "sentence structure, spelling, "
-            "语法, 动词, 名词, 形容词, 时态, 同义词, 反义词, 标点, 造句, 成语"
+            "sentence structure, spelling, sentence, phrase, word, proverb, idiom, homophone, vocabulary, "
+            "语法, 动词, 名词, 形容词, 时态, 同义词, 反义词, 标点, 造句, 成语, 句子, 短语, 单词, 谚语, 语态, "
+            "词语, 用词"
         ),
         "classifying texts": (
             "classify, sentiment, categorize, label the, identify whether, positive or negative, "
-            "分类, 情感分析, 情感倾向, 归类, 判断下列, 判断以下"
+            "determine the type, identify the type, multiple choice, sort the, "
+            "分类, 情感分析, 情感倾向, 归类, 判断下列, 判断以下, 找出情感, 类型"
         ),
         "generating lists": (
             "list of, list five, list three, give three, give five, name three, examples of, generate a list, "
-            "brainstorm, "
-            "列出, 列举, 举例, 举出, 给出三个, 清单"
+            "brainstorm, list the, identify three, identify two, find two, come up with three, to do list, "
+            "keyword, "
+            "列出, 列举, 举例, 举出, 给出三个, 清单, 列表, 例子, 给出两个, 找出两个, 关键词, 说出三个"
         ),
     },
     "science": {
@@ -140,22 +147,26 @@ _KEYWORDS: Mapping[str, Mapping[str, str]] = {
         ),
         "biology and medicine": (
             "biology, cell, dna, species, animal, plant, disease, vaccine, virus, brain, medicine, organ, "
-            "生物, 细胞, 物种, 动物, 植物, 疾病, 疫苗, 病毒, 大脑, 医学, 药物"
+            "human body, dehydration, symptom, "
+            "生物, 细胞, 物种, 动物, 植物, 疾病, 疫苗, 病毒, 大脑, 医学, 药物, 人体, 症状"
         ),
         "earth and environment": (
             "climate, environment, pollution, ocean, planet, earth, global warming, sustainable, "
-            "renewable energy, forest, "
-            "气候, 环境, 污染, 海洋, 行星, 地球, 可持续, 可再生能源, 森林, 环保"
+            "renewable energy, forest, weather, plastic waste, recycle, recycling, solar system, "
+            "气候, 环境, 污染, 海洋, 行星, 地球, 可持续, 可再生能源, 森林, 环保, 天气, 温室效应, 回收, 星球"
         ),
         "technology": (
             "technology, internet, computer, blockchain, robot, cloud computing, virtual reality, smartphone, "
-            "技术, 互联网, 电脑, 计算机, 区块链, 机器人, 云计算, 虚拟现实, 智能手机, 科技"
+            "router, electric car, cryptocurrency, browser, device, "
+            "技术, 互联网, 电脑, 计算机, 区块链, 机器人, 云计算, 虚拟现实, 智能手机, 科技, 路由器, 电动汽车, "
+            "加密货币, 浏览器, 设备"
         ),
     },
     "society": {
         "history and geography": (
             "history, historical, war, century, capital of, country, empire, president, dynasty, city, "
-            "历史, 战争, 世纪, 首都, 国家, 朝代, 皇帝, 总统, 城市"
+            "mountain, river, state, united states, continent, "
+            "历史, 战争, 世纪, 首都, 国家, 朝代, 皇帝, 总统, 城市, 河流, 地理, 位于"
         ),
         "law and politics": (
             "law, legal, government, election, policy maker, politics, rights, constitution, "
@@ -167,7 +178,8 @@ _KEYWORDS: Mapping[str, Mapping[str, str]] = {
         ),
         "learning and work": (
             "student, teacher, school, education, study, university, exam, job, career, interview, "
-            "学生, 老师, 学校, 教育, 学习, 大学, 考试, 工作, 职业, 面试, 职场"
+            "presentation, quiz, employee, "
+            "学生, 老师, 学校, 教育, 学习, 大学, 考试, 工作, 职业, 面试, 职场, 员工, 毕业, 课程"
         ),
         "arts and culture": (
             "art, music, painting, film, movie, book, novel, author, culture, philosophy, religion, festival, "
@@ -212,20 +224,22 @@ _KEYWORDS: Mapping[str, Mapping[str, str]] = {
             "男朋友, 女朋友, 分手, 恋爱, 结婚, 离婚, 友情, 老公, 老婆, 对象, 婚姻"
         ),
         "small talk": (
-            "hello, hi, how are you, thanks, haha, lol, good morning, good night, "
-            "哈哈, 你好, 嘻嘻, 呵呵, 早安, 晚安, 谢谢, 嘿嘿, 生日快乐, 加油, 啊, 呀, 嘛, 哦"
+            "hello, hi, how are you, thanks, haha, lol, good morning, good night, nice to meet you, see you, "
+            "哈哈, 你好, 嘻嘻, 呵呵, 早安, 晚安, 谢谢, 嘿嘿, 生日快乐, 加油, 啊, 呀, 嘛, 哦, 吧, 呢, 啦, 咯, "
+            "嗯, 哟, 亲, 嘞"
         ),
     },
     "reasoning": {
         "logic": ("puzzle, riddle, logic, deduce, infer, conclude, paradox, 谜语, 推理, 逻辑, 推断, 悖论, 脑筋急转弯"),
         "comparing and explaining": (
             "compare, contrast, difference between, explain, describe, pros and cons, advantages, why is, "
-            "why do, "
-            "比较, 区别, 对比, 解释, 描述, 优缺点, 优势, 为什么, 说明"
+            "why do, analyze, analyse, characteristics, meaning of, what is the purpose, benefits of, "
+            "比较, 区别, 对比, 解释, 描述, 优缺点, 优势, 为什么, 说明, 分析, 特点, 原因, 含义, 意思"
         ),
         "planning and advice": (
             "plan, strategy, steps to, how to, how can i, tips, advice, suggest, recommend, design a, "
-            "计划, 策略, 步骤, 如何, 怎么, 建议, 推荐, 设计一个, 方案"
+            "solution, ways to, improve, come up with, scenario, "
+            "计划, 策略, 步骤, 如何, 怎么, 建议, 推荐, 设计一个, 方案, 方式, 改进, 创意, 解决"
         ),
     },
 }
