@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from megatron_redone.common.files import atomic_write_json
+from megatron_redone.common.logging import get_logger
 from megatron_redone.curation.conversations import TrainingConversation
 from megatron_redone.curation.sft.config import MixConfig, SFTSetConfig
 from megatron_redone.curation.sft.mixing import GENERAL, Choice, TaskShare, choose
@@ -25,8 +26,11 @@ from megatron_redone.data.lengths import LengthHistogram
 from megatron_redone.data.packing import best_fit_bins
 from megatron_redone.reporting.data_schema import LengthSummary, PackingResult, RowCount, SFTSetResult, TaskRows
 
+LOG = get_logger("sft_set")
 POOL = ".pool"
 CONVERSATIONS = "conversations.jsonl"
+NOTABLE_SHARE = 0.005
+"""A general share that is missed by more is told on the terminal."""
 
 
 @dataclass
@@ -61,6 +65,7 @@ def build_sft_sets(
         write_set(pool, choice, folder / CONVERSATIONS)
         result = describe(pool, mix, choice, config.sequence_length if count_tokens else None, seed)
         atomic_write_json(folder / "set.json", result.model_dump(mode="json"))
+        _warn_of_shares(result, folder)
         prefix = f"step{number}/" if config.schedule else ""
         built.counts |= {f"{prefix}{name}": count for name, count in _counts(result).items()}
     remove_pool(work / POOL)
@@ -153,6 +158,21 @@ def _task_rows(task: TaskShare, total: int) -> TaskRows:
         sampling_rate=task.rows / task.available,
         bound=task.bound,
     )
+
+
+def _warn_of_shares(result: SFTSetResult, folder: Path) -> None:
+    """Says so where the inputs do not hold what was asked for."""
+    asked, reached = result.general_share_asked, result.general_share
+    if asked is not None and abs(reached - asked) > max(1 / result.rows, NOTABLE_SHARE):
+        LOG.warning(
+            "%s: general share %.3f instead of %.3f, since the inputs have no more rows of one part; give more rows or "
+            "raise max_repeats",
+            folder.name,
+            reached,
+            asked,
+        )
+    if result.num_rows_asked is not None and result.rows < result.num_rows_asked:
+        LOG.warning("%s: %d rows instead of num_rows=%d", folder.name, result.rows, result.num_rows_asked)
 
 
 def _counts(result: SFTSetResult) -> Mapping[str, int | float]:

@@ -152,6 +152,15 @@ def test_an_id_that_stands_twice_is_refused_wherever_it_stands(tmp_path: Path) -
         build(tmp_path / "again", [*files_of(first), *files_of(None, first)])
 
 
+def test_a_share_that_the_inputs_cannot_give_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    sns = write(tmp_path / "sns.jsonl", [sum_row(number).to_json() for number in range(6)])
+    general = write(tmp_path / "talks.jsonl", [talk(0)])
+    with caplog.at_level("WARNING"):
+        build(tmp_path / "work", files_of(sns, general), SFTSetConfig(num_rows=10, general_share=0.5))
+    assert "general share 0.167 instead of 0.500" in caplog.text and "6 rows instead of num_rows=10" in caplog.text
+    assert result_of(tmp_path / "work").general_share == pytest.approx(1 / 6)
+
+
 def test_copies_have_ids_of_their_own(tmp_path: Path) -> None:
     files = files_of(write(tmp_path / "talks.jsonl", [talk(0), talk(1)]))
     build(tmp_path / "work", files, SFTSetConfig(num_rows=6, max_repeats=3))
