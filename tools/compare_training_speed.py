@@ -171,7 +171,7 @@ def one_row(conversations: Sequence[TrainingConversation], model: Path, max_toke
 
 def check(options: argparse.Namespace) -> bool:
     """Whether both sides see the same tokens and labels and have the same losses; prints them."""
-    conversations = read_conversations(options.inputs / "conversations.jsonl")
+    conversations = list(read_conversations(options.inputs / "conversations.jsonl"))
     kept = one_row(conversations, options.inputs / "model", options.sequence_length)
     ours, trl = sides(options)[:2]
     with tempfile.TemporaryDirectory() as folder:

@@ -137,3 +137,25 @@ def curate_quickstart_data_command(
 ) -> None:
     """The quickstart's generated data: a corpus, and rows of its tasks in four splits."""
     _curate("synthesize", settings, out, again)
+
+
+@curate_app.command("sft")
+def curate_sft_command(settings: StageSettings = None, out: StageOut = None, again: StageAgain = False) -> None:
+    """Conversations to fine-tune on: SNS and general rows, mixed by capability, task and share.
+
+    Reads task rows and conversations in the formats of OpenAI (`messages`), Alpaca and ShareGPT, for example
+    `redone curate sft sns=[rows.jsonl] general=[alpaca.json] num_rows=10000 general_share=0.2 --out set`. With
+    `tokenizer=FOLDER` lengths and packing are measured. `set.json` beside the set tells shares asked and reached.
+    """
+    _curate("sft_set", settings, out, again)
+
+
+@curate_app.command("stats")
+def curate_stats_command(settings: StageSettings = None, out: StageOut = None, again: StageAgain = False) -> None:
+    """What a data set holds: lengths on a log axis, tasks, languages, turns, two-level categories; with a page.
+
+    Reads conversations (OpenAI, Alpaca, ShareGPT), task rows and documents, for example
+    `redone curate stats data=[set] tokenizer=FOLDER --out stats`, and writes stats.json and stats.html. Categories come
+    from keywords, or from a model: `labeller=model model=FOLDER`.
+    """
+    _curate("stats", settings, out, again)

@@ -53,15 +53,6 @@ class SNSBenchRowsConfig(StrictModel):
             yield f"max_rows_per_task={list(self.max_rows_per_task)} has a limit below 1; null sets none"
 
 
-class SFTSetConfig(StrictModel):
-    """Conversations from training rows, for a warm-up or an SFT-only arm."""
-
-    rows_per_task: int | None = Field(None, ge=1)
-    """At most so many rows of each task, evenly over languages; unset takes all."""
-    general_rows: int | None = Field(None, ge=0)
-    """So many general rows; unset takes all."""
-
-
 class DiagnosisConfig(StrictModel):
     """Which tasks are failures after stage 1."""
 

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from megatron_redone.common.errors import DataError
 from megatron_redone.common.jsonl import read_jsonl, write_jsonl
 from megatron_redone.common.seeding import derive_seed
-from megatron_redone.curation.config import SFTSetConfig
 from megatron_redone.data.conversation import Message
 from megatron_redone.tasks.base import Row
 from megatron_redone.tasks.catalogue import get_task
@@ -25,18 +24,31 @@ class TrainingConversation:
     task: str
     messages: Sequence[Message]
     origin: str
-    """"gold", or what made the answer, for example "best of 8, quality 0.93"."""
+    """"gold" (of a task row), "given" (with its file), or what made the answer: "best of 8, quality 0.93"."""
+    capability: str = ""
+    language: str = ""
+    source: str = ""
+    weight: float = 1.0
+    """Of sampling, > 0."""
+    loss_weight: float = 1.0
+    """What a token of its answers counts in the loss, > 0."""
 
     def to_json(self) -> dict[str, Any]:
         """The object of a line."""
-        return {"id": self.id, "task": self.task, "messages": list(self.messages), "origin": self.origin}
+        return {name: getattr(self, name) for name in KEYS} | {"messages": list(self.messages)}
+
+
+KEYS = tuple(field.name for field in fields(TrainingConversation))
+REQUIRED_KEYS = ("id", "task", "messages", "origin")
 
 
 def gold_conversation(row: Row) -> TrainingConversation:
     """The row's prompt with its gold answer (after its rationale, if it has one)."""
     task = get_task(row.task)
-    messages = [*task.render(row), {"role": "assistant", "content": task.target(row)}]
-    return TrainingConversation(row.id, row.task, messages, "gold")  # type: ignore[arg-type]
+    messages: list[Message] = [*task.render(row), {"role": "assistant", "content": task.target(row)}]
+    return TrainingConversation(
+        row.id, row.task, messages, "gold", task.capability, row.language, row.source, row.weight
+    )
 
 
 def balanced(rows: Sequence[Row], per_task: int | None, seed: int) -> list[Row]:
@@ -55,27 +67,19 @@ def balanced(rows: Sequence[Row], per_task: int | None, seed: int) -> list[Row]:
     return chosen
 
 
-def sft_set(config: SFTSetConfig, rows: Sequence[Row], general: Sequence[Row], seed: int) -> list[TrainingConversation]:
-    """Gold conversations of task rows and general rows."""
-    chosen = balanced(rows, config.rows_per_task, seed)
-    return [gold_conversation(row) for row in [*chosen, *balanced(general, None, seed)[: config.general_rows]]]
-
-
 def write_conversations(path: Path, conversations: Iterable[TrainingConversation]) -> int:
     """Writes them; returns how many."""
     return write_jsonl(path, (conversation.to_json() for conversation in conversations))
 
 
-def read_conversations(path: Path) -> list[TrainingConversation]:
-    """Reads what `write_conversations` wrote.
+def read_conversations(path: Path) -> Iterator[TrainingConversation]:
+    """Reads what `write_conversations` wrote, one at a time.
 
     Raises:
         DataError: a line lacks a key.
     """
-    found = []
     for number, value in read_jsonl(path):
-        missing = {"id", "task", "messages", "origin"} - value.keys()
+        missing = set(REQUIRED_KEYS) - value.keys()
         if missing:
             raise DataError(f"{path}:{number}: lacks {', '.join(sorted(missing))}; build the set again")
-        found.append(TrainingConversation(**{name: value[name] for name in ("id", "task", "messages", "origin")}))
-    return found
+        yield TrainingConversation(**{name: value[name] for name in KEYS if name in value})

@@ -66,9 +66,8 @@ def pack_documents(
             f"nothing to pack: {len(documents)} documents, {long} of them over max_tokens={max_tokens}; "
             'raise max_tokens or choose the policy "truncate"'
         )
-    kept.sort(key=lambda document: (-len(document), derive_seed(seed, "pack", document.sample_id)))
-    bins = best_fit_bins([len(document) for document in kept], max_tokens)
-    rng(seed, "bins").shuffle(bins)
+    lengths = [len(document) for document in kept]
+    bins = pack_lengths(lengths, [document.sample_id for document in kept], max_tokens, seed)
     report = PackingReport(
         efficiency=sum(map(len, kept)) / (len(bins) * max_tokens),
         num_bins=len(bins),
@@ -77,6 +76,19 @@ def pack_documents(
         truncated=long if too_long == "truncate" else 0,
     )
     return [[kept[index] for index in members] for members in bins], report
+
+
+def pack_lengths(lengths: Sequence[int], sample_ids: Sequence[str], max_tokens: int, seed: int) -> list[list[int]]:
+    """Bins of indices into `lengths` (each in 1..max_tokens), in an order of the seed.
+
+    Best fit with the longest first; equal lengths are ordered by a hash of (seed, sample id), and the bins are
+    shuffled.
+    """
+    ties = [derive_seed(seed, "pack", sample_id) for sample_id in sample_ids]
+    order = sorted(range(len(lengths)), key=lambda index: (-lengths[index], ties[index]))
+    bins = best_fit_bins([lengths[index] for index in order], max_tokens)
+    rng(seed, "bins").shuffle(bins)
+    return [[order[place] for place in members] for members in bins]
 
 
 def best_fit_bins(lengths: Sequence[int], max_tokens: int) -> list[list[int]]:

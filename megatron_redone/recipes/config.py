@@ -18,12 +18,13 @@ from megatron_redone.config.base import StrictModel
 from megatron_redone.curation.config import (
     DiagnosisConfig,
     RefinementSetConfig,
-    SFTSetConfig,
     SNSBenchRowsConfig,
     TargetSetConfig,
 )
 from megatron_redone.curation.interactions.config import GeneralTextConfig, InteractionsConfig, TrafficConfig
 from megatron_redone.curation.regmix.config import RegMixFitConfig, RegMixMixturesConfig, RegMixProxiesConfig
+from megatron_redone.curation.sft.config import SFTSetConfig
+from megatron_redone.curation.stats.config import DataStatsConfig
 from megatron_redone.curation.synthesize.config import SynthesizeConfig
 from megatron_redone.curation.tokens.config import TokenizeConfig, TrainTokenizerConfig
 from megatron_redone.data.config import BlendConfig
@@ -150,10 +151,44 @@ class PretrainStage(PretrainConfig, TrainingStage):
 
 
 class SFTSetStage(SFTSetConfig, StageConfig):
-    """Gold conversations of training rows."""
+    """SFT sets of task rows and conversations, mixed by capability, task and general share."""
 
     kind: Literal["sft_set"]
-    data: Artefact
+    data: OptionalArtefact = None
+    """Folder with task rows in train.jsonl, and if it has them general ones in general.jsonl."""
+    sns: tuple[Artefact, ...] = ()
+    """Files or folders of SNS rows or conversations (`format`)."""
+    general: tuple[Artefact, ...] = ()
+    """Files or folders of general instructions and dialogues."""
+    tokenizer: OptionalArtefact = None
+    """Counts tokens: finds conversations over `sequence_length` and measures packing."""
+
+    def rule_violations(self) -> Iterator[str]:
+        """Something to read; limits in tokens need a tokenizer."""
+        yield from super().rule_violations()
+        if self.data is None and not self.sns and not self.general:
+            yield "data, sns and general are empty; name at least one input"
+        beside = [name for name in ("sequence_length", "too_long") if name in self.model_fields_set]
+        if self.tokenizer is None and beside:
+            yield f"{' and '.join(beside)} would have no effect without a tokenizer; give one"
+
+
+class DataStatsStage(DataStatsConfig, ModelStage):
+    """Lengths, tasks, languages and categories of conversations, task rows or documents, with a page."""
+
+    kind: Literal["stats"]
+    data: tuple[Artefact, ...] = Field(min_length=1)
+    """Files or folders."""
+    tokenizer: OptionalArtefact = None
+    """Lengths are in its tokens; without one, in characters."""
+    model: OptionalArtefact = None
+    """Model folder of the labelling model."""
+
+    def rule_violations(self) -> Iterator[str]:
+        """A labelling model where one is asked for."""
+        yield from super().rule_violations()
+        if (self.labeller == "model") != (self.model is not None):
+            yield f"labeller={self.labeller} and model={self.model}: `model` names the model of labeller=model"
 
 
 class SFTStage(SFTConfig, TrainingStage):
@@ -162,6 +197,8 @@ class SFTStage(SFTConfig, TrainingStage):
     kind: Literal["sft"]
     model: Artefact
     conversations: Artefact
+    schedule_step: int | None = Field(None, ge=1)
+    """Which step of an `sft_set` with a `schedule`, from 1."""
     match_compute_of: tuple[Artefact, ...] = ()
     """Instead of `steps` or `epochs`: as many steps as cost the compute that these stages spent."""
 
@@ -296,6 +333,7 @@ STAGE_KINDS: dict[str, type[StageConfig]] = {
         SynthesizeStage, SNSBenchRowsStage, TokenizerStage, TokenizeStage, PretrainStage, SFTSetStage, SFTStage,
         RLSetStage, DAPOStage, DiagnoseStage, TargetSetStage, RefinementSetStage, EvaluateStage, BaselinesStage,
         RegMixMixturesStage, RegMixProxiesStage, RegMixFitStage,
+        DataStatsStage,
     )
 }  # fmt: skip
 

@@ -10,8 +10,6 @@ from megatron_redone.curation.conversations import (
     TrainingConversation,
     balanced,
     gold_conversation,
-    read_conversations,
-    sft_set,
     write_conversations,
 )
 from megatron_redone.curation.diagnose import diagnose
@@ -31,6 +29,8 @@ from megatron_redone.recipes.execution import Execution, Executor
 from megatron_redone.recipes.executors.interactions import run_general_text, run_interaction_logs, run_interactions
 from megatron_redone.recipes.executors.pretrain import train_on_tokens
 from megatron_redone.recipes.executors.regmix import run_regmix_fit, run_regmix_mixtures, run_regmix_proxies
+from megatron_redone.recipes.executors.sft import read_examples, run_sft_set
+from megatron_redone.recipes.executors.stats import run_stats
 from megatron_redone.recipes.executors.tokens import run_tokenize, run_tokenizer
 from megatron_redone.reporting.schema import DiagnosisResult, read_result
 from megatron_redone.rl.dapo import dapo
@@ -39,7 +39,7 @@ from megatron_redone.tasks.row import Row
 from megatron_redone.training.engine import MegatronEngine
 from megatron_redone.training.model_folder import check_vocabulary, load_engine
 from megatron_redone.training.run import FORWARD_BACKWARD_PASSES
-from megatron_redone.training.sft import Example, sft
+from megatron_redone.training.sft import sft
 
 
 def run_synthesize(execution: Execution) -> None:
@@ -84,15 +84,6 @@ def run_pretrain(execution: Execution) -> None:
     execution.finish_model(engine, tokenizer, ChatTemplate(tokenizer), run)
 
 
-def run_sft_set(execution: Execution) -> None:
-    """Gold conversations."""
-    config = execution.config(kinds.SFTSetStage)
-    conversations = sft_set(
-        config, execution.rows("data", "train.jsonl"), execution.general_rows("data"), execution.seed
-    )
-    _write_conversations(execution, conversations)
-
-
 def _write_conversations(execution: Execution, conversations: list[TrainingConversation]) -> None:
     execution.counts["conversations"] = write_conversations(execution.work / "conversations.jsonl", conversations)
 
@@ -101,11 +92,11 @@ def run_sft(execution: Execution) -> None:
     """Fine-tuning on conversations."""
     config = execution.config(kinds.SFTStage)
     engine, tokenizer, template = execution.load_model(config.optimizer)
-    found = read_conversations(execution.input_path("conversations") / "conversations.jsonl")
     if config.match_compute_of:
         config = _with_matching_steps(execution, config)
     run = execution.training_run(tokenizer)
-    examples = [Example(conversation.id, conversation.messages) for conversation in found]
+    folder = execution.input_path("conversations")
+    examples = read_examples(folder / f"step{config.schedule_step}" if config.schedule_step else folder)
     execution.counts.update(sft(config, examples, template, engine, run))
     execution.finish_model(engine, tokenizer, template, run)
 
@@ -234,6 +225,7 @@ EXECUTORS: dict[str, Executor] = {
     "regmix_mixtures": run_regmix_mixtures,
     "regmix_proxies": run_regmix_proxies,
     "regmix_fit": run_regmix_fit,
+    "stats": run_stats,
 }
 
 ON_ONE_RANK = {"regmix_mixtures", "regmix_proxies", "regmix_fit", "interaction_logs", "interactions", "general_text"}

@@ -46,7 +46,7 @@ def test_the_inputs_are_a_model_folder_and_conversations_that_fit(inputs: Path) 
 def test_transformers_gives_the_same_tokens_and_the_same_ones_to_learn(inputs: Path) -> None:
     template = ChatTemplate(load_tokenizer(inputs / "model"))
     theirs = AutoTokenizer.from_pretrained(inputs / "model", local_files_only=True)
-    for conversation in read_conversations(inputs / "conversations.jsonl")[:100]:
+    for conversation in list(read_conversations(inputs / "conversations.jsonl"))[:100]:
         ours = template.training_ids(conversation.messages)
         rendered = theirs.apply_chat_template(
             [dict(message) for message in conversation.messages], return_dict=True, return_assistant_tokens_mask=True
@@ -56,7 +56,7 @@ def test_transformers_gives_the_same_tokens_and_the_same_ones_to_learn(inputs: P
 
 
 def test_several_conversations_fill_one_row_for_the_check(inputs: Path) -> None:
-    conversations = read_conversations(inputs / "conversations.jsonl")
+    conversations = list(read_conversations(inputs / "conversations.jsonl"))
     template = ChatTemplate(load_tokenizer(inputs / "model"))
     kept = one_row(conversations, inputs / "model", MAX_TOKENS)
     lengths = [len(template.training_ids(c.messages).token_ids) for c in conversations[: len(kept) + 1]]

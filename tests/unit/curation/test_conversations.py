@@ -7,12 +7,10 @@ import pytest
 from hypothesis import given, strategies as st
 
 from megatron_redone.common.errors import DataError
-from megatron_redone.curation.config import SFTSetConfig
 from megatron_redone.curation.conversations import (
     balanced,
     gold_conversation,
     read_conversations,
-    sft_set,
     write_conversations,
 )
 from megatron_redone.tasks.base import Row
@@ -66,21 +64,12 @@ def test_without_a_bound_all_rows_are_taken_in_an_order_of_the_seed(rows: list[R
     assert balanced(rows, None, seed) == balanced(rows[::-1], None, seed)
 
 
-def test_a_set_mixes_task_rows_and_general_rows() -> None:
-    rows = [row for task in ("note_security", "query_intent") for row in sample_rows(task, "en")]
-    general = [sum_row(number) for number in range(6)]
-    ids = [c.id for c in sft_set(SFTSetConfig(rows_per_task=1, general_rows=4), rows, general, 0)]
-    assert len(ids) == len(set(ids)) == 2 + 4
-    assert len(sft_set(SFTSetConfig(), rows, general, 0)) == 4 + 6
-    assert len(sft_set(SFTSetConfig(general_rows=0), rows, general, 0)) == 4
-
-
 def test_what_is_written_reads_back_and_a_line_that_lacks_a_key_is_named(tmp_path: Path) -> None:
     path = tmp_path / "conversations.jsonl"
     conversations = [gold_conversation(sum_row(number)) for number in range(3)]
     assert write_conversations(path, conversations) == 3
-    assert read_conversations(path) == conversations
+    assert list(read_conversations(path)) == conversations
     with path.open("a", encoding="utf-8") as file:
         file.write('{"id": "x", "messages": []}\n')
     with pytest.raises(DataError, match=r"conversations\.jsonl:4: lacks origin, task; build the set again"):
-        read_conversations(path)
+        list(read_conversations(path))
