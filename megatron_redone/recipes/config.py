@@ -22,6 +22,7 @@ from megatron_redone.curation.config import (
     SNSBenchRowsConfig,
     TargetSetConfig,
 )
+from megatron_redone.curation.pairs.config import JudgeAgreementConfig, PairsConfig
 from megatron_redone.curation.synthesize.config import SynthesizeConfig
 from megatron_redone.generation.config import GenerationConfig
 from megatron_redone.models.config import ModelConfig
@@ -189,11 +190,24 @@ class BaselinesStage(StageConfig):
     split: Literal["validation", "diagnosis", "test"] = "test"
 
 
+class JudgeAgreementStage(JudgeAgreementConfig, ModelStage):
+    """How well a judge agrees with people, and whether that is enough to label preference pairs."""
+
+    kind: Literal["judge_agreement"]
+
+
+class PairsStage(PairsConfig, ModelStage):
+    """Preference pairs for DPO."""
+
+    kind: Literal["pairs"]
+
+
 STAGE_KINDS: dict[str, type[StageConfig]] = {
     get_args(stage.model_fields["kind"].annotation)[0]: stage
     for stage in (
         SynthesizeStage, SNSBenchRowsStage, TokenizerStage, TokenizeStage, PretrainStage, SFTSetStage, SFTStage,
         RLSetStage, DAPOStage, DiagnoseStage, TargetSetStage, RefinementSetStage, EvaluateStage, BaselinesStage,
+        JudgeAgreementStage, PairsStage,
     )
 }  # fmt: skip
 

@@ -28,6 +28,7 @@ from megatron_redone.models.presets import get_preset
 from megatron_redone.models.weights import RandomWeights
 from megatron_redone.recipes import config as kinds
 from megatron_redone.recipes.execution import Execution, Executor
+from megatron_redone.recipes.executors.pairs import run_judge_agreement, run_pairs
 from megatron_redone.recipes.executors.tokens import CORPUS, run_tokenize, run_tokenizer
 from megatron_redone.reporting.schema import DiagnosisResult, read_result
 from megatron_redone.rl.dapo import dapo
@@ -226,6 +227,8 @@ EXECUTORS: dict[str, Executor] = {
     "refinement_set": run_refinement_set,
     "evaluate": run_evaluate,
     "baselines": run_baselines,
+    "judge_agreement": run_judge_agreement,
+    "pairs": run_pairs,
 }
 
 ON_ONE_RANK = {"synthesize", "tokenizer", "tokenize", "sft_set", "rl_set", "baselines", "sns_bench_rows"}
