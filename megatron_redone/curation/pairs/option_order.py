@@ -76,9 +76,14 @@ def _acceptable(task: Task, row: Row, choice: str, seed: int) -> Iterator[tuple[
 
 
 def wrong_answers(task: Task, row: Row) -> list[WrongAnswer]:
-    """Every answer that is one change of an option away from the right one; the task must have options."""
+    """Every answer that is one change of an option away from the right one; the task must have options.
+
+    None where an answer is neither an option nor a list of options, but something made of them.
+    """
     assert task.options is not None
     slots, gold = task.options(row), task.gold(row)
+    if not isinstance(gold, str | int | list) or (isinstance(gold, list) and not all(isinstance(i, str) for i in gold)):
+        return []
     if not isinstance(gold, list):
         return [
             WrongAnswer(type(gold)(option), f"{gold} -> {option}", distance)

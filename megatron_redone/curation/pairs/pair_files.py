@@ -33,6 +33,8 @@ MAX_PROBLEMS_SHOWN = 5
 SHAREGPT_ROLES = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant", "system": "system"}
 LANGUAGES = ("en", "zh")
 _CHINESE_SHARE = 0.2
+_ENDS = {",", "]", " ", "\t", "\r", "\n"}
+"""What may follow an item of a list."""
 
 
 @dataclass(frozen=True)
@@ -168,7 +170,7 @@ def json_list(path: Path) -> Iterator[Any]:
                     place += 1
                 try:
                     value, end = decoder.raw_decode(buffer, place)
-                    whole = end < len(buffer)  # a number at the end of the buffer may go on
+                    whole = buffer[end : end + 1] in _ENDS  # a number at the end of the buffer may go on
                 except json.JSONDecodeError:
                     whole = False
                 if whole:
