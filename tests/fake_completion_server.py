@@ -36,9 +36,7 @@ class FakeServer:
                     fake.requests.append(request)
                     fake.paths.append(self.path)
                     fake.headers.append({name.lower(): value for name, value in self.headers.items()})
-                    answer = (
-                        fake.script.pop(0) if fake.script else completion(request["messages"][-1]["content"].upper())
-                    )
+                    answer = fake.script.pop(0) if fake.script else completion(fake.reply(request["messages"]))
                 if answer is None:  # hangs up without a reply
                     self.close_connection = True
                     return

@@ -90,7 +90,7 @@ def test_what_does_not_stand_up_is_left_out_and_counted_by_reason(published: Pub
         pair(1, "the same", " the  same"),
         pair(2, "4", "the answer is 4", origin=row, task=row.task),
         pair(3, chosen_reward=0.5, rejected_reward=0.5),
-        pair(4, "no", "<|im_end|>"),
+        pair(4, "not now", "<|im_end|>"),
         pair(5, "x" * 31, "x" * 10),
         pair(6, "x" * 30, "y" * 10),
     ]
