@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from types import UnionType
+from typing import Any, get_args
 
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
@@ -61,10 +62,12 @@ def _settings(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, s
         if default is PydanticUndefined:
             default = field.get_default(call_default_factory=True)
         inner = field.annotation
-        if isinstance(inner, type) and issubclass(inner, BaseModel):
-            yield from _settings(inner, f"{prefix}{name}.")
-        else:
+        members = get_args(inner) if isinstance(inner, UnionType) else (inner,)  # a section that may be absent
+        sections = [member for member in members if isinstance(member, type) and issubclass(member, BaseModel)]
+        if not sections or default is None:
             yield f"{prefix}{name}", str(default), " ".join((field.description or "").split())
+        for section in sections:
+            yield from _settings(section, f"{prefix}{name}.")
 
 
 def _say(text: str) -> None:

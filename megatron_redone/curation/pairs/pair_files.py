@@ -13,7 +13,6 @@ JSONL files, and files that hold one JSON list.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -23,18 +22,15 @@ from typing import Any, get_args
 from megatron_redone.common.errors import DataError
 from megatron_redone.common.jsonl import read_jsonl_lenient
 from megatron_redone.common.seeding import derive_seed
+from megatron_redone.curation.pairs.json_list import json_list
 from megatron_redone.data.conversation import Message, check_turns, check_unicode, parse_messages
 from megatron_redone.scoring.judge import LABELS, Comparison, Label
 from megatron_redone.scoring.normalise import tidy
 
-CHUNK_CHARACTERS = 1 << 20
-MAX_ITEM_CHARACTERS = 1 << 26
 MAX_PROBLEMS_SHOWN = 5
 SHAREGPT_ROLES = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant", "system": "system"}
 LANGUAGES = ("en", "zh")
 _CHINESE_SHARE = 0.2
-_ENDS = {",", "]", " ", "\t", "\r", "\n"}
-"""What may follow an item of a list."""
 
 
 @dataclass(frozen=True)
@@ -152,42 +148,6 @@ def _items(path: Path) -> Iterator[tuple[str, dict[str, Any] | None, str | None]
             yield where, value, None
         else:
             yield where, None, f"{where}: a {type(value).__name__}, expected a JSON object"
-
-
-def json_list(path: Path) -> Iterator[Any]:
-    """The items of a file that holds one JSON list, without reading it whole.
-
-    Raises:
-        DataError: not UTF-8, or broken JSON from some item on, or a file that was cut.
-    """
-    decoder = json.JSONDecoder()
-    number = place = 0
-    with path.open(encoding="utf-8-sig") as file:
-        try:
-            buffer = file.read(CHUNK_CHARACTERS).lstrip().removeprefix("[")
-            while True:
-                while buffer[place : place + 1] and buffer[place] in " \t\r\n,":
-                    place += 1
-                try:
-                    value, end = decoder.raw_decode(buffer, place)
-                    whole = buffer[end : end + 1] in _ENDS  # a number at the end of the buffer may go on
-                except json.JSONDecodeError:
-                    whole = False
-                if whole:
-                    yield value
-                    number, place = number + 1, end
-                    continue
-                if buffer.startswith("]", place):
-                    return
-                more = file.read(CHUNK_CHARACTERS)
-                if not more or len(buffer) - place > MAX_ITEM_CHARACTERS:
-                    raise DataError(
-                        f"{path}#{number}: not JSON, or cut in the middle ({buffer[place : place + 60]!r}); "
-                        "make the file again"
-                    )
-                buffer, place = buffer[place:] + more, 0
-        except UnicodeDecodeError as error:
-            raise DataError(f"{path}: not UTF-8 after item {number}; save the file as UTF-8") from error
 
 
 def _pair(value: Mapping[str, Any], where: str, path: Path, labelled: bool, seed: int) -> AnswerPair:

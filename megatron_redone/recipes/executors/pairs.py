@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -21,36 +20,22 @@ from megatron_redone.curation.pairs.judged import (
     agreement_report,
     choose_labelled,
     given_pair,
-    judge_identity,
     judged_pairs,
     passed_agreement,
     read_verdicts,
     verdicts_of,
 )
-from megatron_redone.curation.pairs.local_judges import generated_replies, likelihood_scores
 from megatron_redone.curation.pairs.model_errors import as_outputs, error_pairs, read_predictions, sample_rows
 from megatron_redone.curation.pairs.option_order import option_pairs
 from megatron_redone.curation.pairs.pair import Pair
 from megatron_redone.curation.pairs.pair_files import MAX_PROBLEMS_SHOWN, AnswerPair, PairFile
 from megatron_redone.curation.pairs.progress_file import ProgressFile
-from megatron_redone.data.chat_template import ChatTemplate
 from megatron_redone.recipes import config as kinds
 from megatron_redone.recipes.config import model_folder
 from megatron_redone.recipes.execution import Execution
-from megatron_redone.scoring.completion_cache import CompletionCache
-from megatron_redone.scoring.completion_server import CompletionServer
-from megatron_redone.scoring.judge import (
-    CompleteAll,
-    Judge,
-    PairwiseJudge,
-    PointwiseJudge,
-    length_scores,
-    one_by_one,
-    prompted_scores,
-)
+from megatron_redone.recipes.executors.judges import identity_of, judge_of
 from megatron_redone.tasks.catalogue import get_task
 from megatron_redone.tasks.row import Row
-from megatron_redone.training.model_folder import load_engine
 from megatron_redone.training.stop import agreed_stop, stopped
 
 LOG = get_logger("pairs")
@@ -76,7 +61,7 @@ def run_judge_agreement(execution: Execution) -> None:
 def _report_agreement(execution: Execution, pairs: Sequence[AnswerPair]) -> None:
     config = execution.config(kinds.JudgeAgreementStage)
     verdicts = read_verdicts(ProgressFile(execution.work / VERDICTS))
-    identity = _identity(execution, config.judge)
+    identity = identity_of(execution, config.judge)
     report = agreement_report(config, identity, pairs, verdicts, execution.seed)
     atomic_write_json(execution.work / AGREEMENT, report)
     LOG.info("the judge %s: %s", "passed" if report["passed"] else "did NOT pass", report["summary"])
@@ -97,7 +82,7 @@ def run_pairs(execution: Execution) -> None:
     agreement: dict[str, Any] = {}
     if config.candidates is not None:
         assert config.judge is not None
-        agreement = passed_agreement(execution.input_path("agreement"), _identity(execution, config.judge))
+        agreement = passed_agreement(execution.input_path("agreement"), identity_of(execution, config.judge))
         candidates = _pair_file(execution, "candidates", "candidates.jsonl", labelled=False)
         _judge(execution, config.judge, candidates, candidates.count())
     if config.model is not None:
@@ -190,7 +175,7 @@ def _sample(execution: Execution, rows: Sequence[Row]) -> None:
     """Answers to the rows that have none yet, into the file of samples."""
     config = execution.config(kinds.PairsStage).model_errors
     assert config is not None
-    progress = ProgressFile(execution.work / SAMPLES)
+    progress = execution.context.on_main(lambda: ProgressFile(execution.work / SAMPLES))
     left = [row for row in rows if row.id not in progress.done]
     with _reported(execution, "answers", len(rows), len(rows) - len(left)) as between:
         if not left:
@@ -210,65 +195,14 @@ def _sample(execution: Execution, rows: Sequence[Row]) -> None:
 
 def _judge(execution: Execution, config: JudgeConfig, pairs: Sequence[AnswerPair] | PairFile, total: int) -> None:
     """Verdicts on the pairs that have none yet, into the file of verdicts."""
-    progress = ProgressFile(execution.work / VERDICTS)
+    progress = execution.context.on_main(lambda: ProgressFile(execution.work / VERDICTS))
     batch_size = max(BATCH, config.server.concurrency if config.server is not None else 0)
     with _reported(execution, "verdicts", total, len(progress.done)) as between:
         if len(progress.done) >= total:
             return
-        with _judge_of(execution, config) as judge:
+        with judge_of(execution, config) as judge:
             left = (pair.comparison(config.language) for pair in pairs if pair.id not in progress.done)
             verdicts_of(judge, left, lambda lines: _append(execution, progress, lines), between, batch_size)
-
-
-@contextlib.contextmanager
-def _judge_of(execution: Execution, config: JudgeConfig) -> Iterator[Judge]:
-    if config.kind == "length":
-        yield PointwiseJudge(length_scores, config.min_margin)
-    elif config.kind == "server":
-        with _server_replies(execution, config) as complete_all:
-            yield _prompted(config, complete_all)
-    else:
-        engine, tokenizer = load_engine(execution.model_folder("judge_model"), execution.context)
-        template = ChatTemplate(tokenizer)
-        if config.kind == "likelihood":
-            yield PointwiseJudge(likelihood_scores(engine, template, config), config.min_margin)
-        else:
-            generator = execution.generator(engine, config.generation)
-            yield _prompted(config, generated_replies(generator, template, config.generation, execution.seed))
-
-
-def _prompted(config: JudgeConfig, complete_all: CompleteAll) -> Judge:
-    if config.mode == "pairwise":
-        return PairwiseJudge(complete_all)
-    return PointwiseJudge(prompted_scores(complete_all), config.min_margin)
-
-
-@contextlib.contextmanager
-def _server_replies(execution: Execution, config: JudgeConfig) -> Iterator[CompleteAll]:
-    """Replies of the server, asked by rank 0 alone; its cache is in the work folder unless the settings name one."""
-    assert config.server is not None
-    settings = config.server
-    if not execution.context.is_main:
-        yield lambda conversations: execution.context.on_main(lambda: [])
-        return
-    own = execution.work / "cache.sqlite"
-    cache = CompletionCache(settings.cache or own)
-    server = CompletionServer(settings, cache)
-    ask = one_by_one(server.complete, settings.concurrency)
-    try:
-        yield lambda conversations: execution.context.on_main(lambda: ask(conversations))
-        cache.close()
-        own.unlink(missing_ok=True)
-    finally:
-        cache.close()
-        execution.counts.update({f"judge/{name}": count for name, count in asdict(server.usage).items()})
-        execution.counts["judge/cost"] = round(server.usage.cost(settings), 6)
-        LOG.info("judge: %s", server.usage)
-
-
-def _identity(execution: Execution, config: JudgeConfig) -> dict[str, Any]:
-    model = execution.identity["inputs"].get("judge_model")
-    return judge_identity(config, None if model is None else model["sha256"], execution.seed)
 
 
 def _pair_file(execution: Execution, field: str, name: str, labelled: bool) -> PairFile:

@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given, strategies as st
 
 from megatron_redone.common.errors import DataError
-from megatron_redone.curation.pairs import pair_files
+from megatron_redone.curation.pairs import json_list as lists
+from megatron_redone.curation.pairs.json_list import json_list
 from megatron_redone.curation.pairs.pair_files import (
     AnswerPair,
     PairFile,
     is_chinese,
-    json_list,
     read_answer_pairs,
 )
 
@@ -185,7 +185,7 @@ def test_a_json_list_is_read_item_by_item(
     path = tmp_path_factory.getbasetemp() / "list.json"
     path.write_text(json.dumps(values, indent=indent), encoding="utf-8")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pair_files, "CHUNK_CHARACTERS", chunk)
+        patch.setattr(lists, "CHUNK_CHARACTERS", chunk)
         assert list(json_list(path)) == values
 
 
