@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from types import UnionType
+from typing import Any, get_args
 
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
@@ -66,10 +67,12 @@ def _settings(
         if section is not None:
             default = getattr(section, name)
         inner = field.annotation
-        if isinstance(inner, type) and issubclass(inner, BaseModel):
-            yield from _settings(inner, f"{prefix}{name}.", default if isinstance(default, inner) else None)
-        else:
+        members = get_args(inner) if isinstance(inner, UnionType) else (inner,)  # a section that may be absent
+        sections = [member for member in members if isinstance(member, type) and issubclass(member, BaseModel)]
+        if not sections or (default is None and len(members) > 1):
             yield f"{prefix}{name}", str(default), " ".join((field.description or "").split())
+        for inside in sections:
+            yield from _settings(inside, f"{prefix}{name}.", default if isinstance(default, inside) else None)
 
 
 def _say(text: str) -> None:

@@ -159,3 +159,26 @@ def curate_stats_command(settings: StageSettings = None, out: StageOut = None, a
     from keywords, or from a model: `labeller=model model=FOLDER`.
     """
     _curate("stats", settings, out, again)
+
+
+@curate_app.command("judge-agreement")
+def curate_judge_agreement_command(
+    settings: StageSettings = None, out: StageOut = None, again: StageAgain = False
+) -> None:
+    """How well a judge agrees with people, before it may label preference pairs.
+
+    The judge labels pairs that people labelled, in both orders. agreement.json says accuracy and Cohen's kappa with
+    bootstrap intervals, what the order of the answers does to it, and whether it passes the gate.
+    """
+    _curate("judge_agreement", settings, out, again)
+
+
+@curate_app.command("pairs")
+def curate_pairs_command(settings: StageSettings = None, out: StageOut = None, again: StageAgain = False) -> None:
+    """Preference pairs for DPO: right over wrong options, truth over the model's errors, a judge's labels.
+
+    Sources are sections of the settings: `option_order`, `model_errors`, `candidates` with `judge` and `agreement`,
+    and `files` of pairs made elsewhere. train.jsonl and validation.jsonl are as NeMo-Aligner reads them, and say of
+    every pair where it is from; report.json counts what was kept and dropped, and how long the answers are.
+    """
+    _curate("pairs", settings, out, again)

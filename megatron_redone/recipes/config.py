@@ -22,6 +22,7 @@ from megatron_redone.curation.config import (
     TargetSetConfig,
 )
 from megatron_redone.curation.interactions.config import GeneralTextConfig, InteractionsConfig, TrafficConfig
+from megatron_redone.curation.pairs.config import JudgeAgreementConfig, PairsConfig
 from megatron_redone.curation.regmix.config import RegMixFitConfig, RegMixMixturesConfig, RegMixProxiesConfig
 from megatron_redone.curation.sft.config import SFTSetConfig
 from megatron_redone.curation.stats.config import DataStatsConfig
@@ -326,6 +327,18 @@ class RegMixFitStage(RegMixFitConfig, StageConfig):
         yield from super().rule_violations()
 
 
+class JudgeAgreementStage(JudgeAgreementConfig, ModelStage):
+    """How well a judge agrees with people, and whether that is enough to label preference pairs."""
+
+    kind: Literal["judge_agreement"]
+
+
+class PairsStage(PairsConfig, ModelStage):
+    """Preference pairs for DPO."""
+
+    kind: Literal["pairs"]
+
+
 STAGE_KINDS: dict[str, type[StageConfig]] = {
     get_args(stage.model_fields["kind"].annotation)[0]: stage
     for stage in (
@@ -334,6 +347,7 @@ STAGE_KINDS: dict[str, type[StageConfig]] = {
         RLSetStage, DAPOStage, DiagnoseStage, TargetSetStage, RefinementSetStage, EvaluateStage, BaselinesStage,
         RegMixMixturesStage, RegMixProxiesStage, RegMixFitStage,
         DataStatsStage,
+        JudgeAgreementStage, PairsStage,
     )
 }  # fmt: skip
 

@@ -27,6 +27,7 @@ from megatron_redone.models.weights import RandomWeights
 from megatron_redone.recipes import config as kinds
 from megatron_redone.recipes.execution import Execution, Executor
 from megatron_redone.recipes.executors.interactions import run_general_text, run_interaction_logs, run_interactions
+from megatron_redone.recipes.executors.pairs import run_judge_agreement, run_pairs
 from megatron_redone.recipes.executors.pretrain import train_on_tokens
 from megatron_redone.recipes.executors.regmix import run_regmix_fit, run_regmix_mixtures, run_regmix_proxies
 from megatron_redone.recipes.executors.sft import read_examples, run_sft_set
@@ -226,6 +227,8 @@ EXECUTORS: dict[str, Executor] = {
     "regmix_proxies": run_regmix_proxies,
     "regmix_fit": run_regmix_fit,
     "stats": run_stats,
+    "judge_agreement": run_judge_agreement,
+    "pairs": run_pairs,
 }
 
 ON_ONE_RANK = {"regmix_mixtures", "regmix_proxies", "regmix_fit", "interaction_logs", "interactions", "general_text"}

@@ -1,4 +1,4 @@
-"""Confidence intervals of scores: seeded bootstrap, Wilson for 0/1 scores, and paired differences.
+"""Confidence intervals of scores: seeded bootstrap, Wilson for 0/1 scores, paired differences, and Cohen's kappa.
 
 All bootstrap intervals are percentile intervals over resampled items, drawn by Philox from the seed, so the
 same values and seed give the same interval everywhere.
@@ -99,6 +99,53 @@ def paired_difference_interval(
             f"{len(first)} values against {len(second)}; a paired interval needs the same items on both sides"
         )
     return bootstrap_interval([b - a for a, b in zip(first, second, strict=True)], seed, level, num_resamples)
+
+
+def cohen_kappa(first: Sequence[str], second: Sequence[str]) -> float:
+    """Cohen's kappa of two raters of the same items (Cohen 1960): (p_o - p_e) / (1 - p_e).
+
+    p_o is the share of items with equal labels, p_e the share that would be equal if both raters drew theirs at random
+    with their own frequencies. Where p_e is 1 (both gave one and the same label throughout) nothing can be told from
+    chance and kappa is 0; scikit-learn returns nan there.
+
+    Raises:
+        ValueError: lengths differ, or no items.
+    """
+    codes, num_labels = _codes(first, second)
+    return float(_kappas(codes[:, None, :], num_labels)[0])
+
+
+def kappa_interval(
+    first: Sequence[str], second: Sequence[str], seed: int, level: float = 0.95, num_resamples: int = 2000
+) -> tuple[float, float]:
+    """Percentile bootstrap interval of `cohen_kappa` over resampled items.
+
+    Raises:
+        ValueError: as `cohen_kappa` and `bootstrap_interval`.
+    """
+    codes, num_labels = _codes(first, second)
+    _check(codes.shape[1], level, num_resamples)
+    draws = _draws(codes.shape[1], seed, num_resamples)
+    return _percentiles(np.concatenate([_kappas(codes[:, draw], num_labels) for draw in draws]), level)
+
+
+def _codes(first: Sequence[str], second: Sequence[str]) -> tuple[npt.NDArray[np.int64], int]:
+    """[2, num_items] numbers of the labels, and how many labels there are."""
+    if len(first) != len(second) or not first:
+        raise ValueError(f"{len(first)} labels against {len(second)}; kappa needs the same items, at least one")
+    numbers = {label: number for number, label in enumerate(sorted({*first, *second}))}
+    return np.array([[numbers[label] for label in labels] for labels in (first, second)]), len(numbers)
+
+
+def _kappas(codes: npt.NDArray[np.int64], num_labels: int) -> npt.NDArray[np.float64]:
+    """[resamples]: kappa of each row of `codes` [2, resamples, num_items]."""
+    observed = (codes[0] == codes[1]).mean(axis=1)
+    expected = sum(
+        ((codes[0] == label).mean(axis=1) * (codes[1] == label).mean(axis=1) for label in range(num_labels)),
+        start=np.zeros(codes.shape[1]),
+    )
+    beyond_chance = np.where(expected < 1.0, 1.0 - expected, 1.0)
+    return np.asarray(np.where(expected < 1.0, (observed - expected) / beyond_chance, 0.0))
 
 
 def _check(num_values: int, level: float, num_resamples: int) -> None:
