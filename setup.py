@@ -45,7 +45,15 @@ GGUF = ["gguf>=0.17,<1"]
 EXTRAS = {
     "gpu": ["transformer-engine[core_cu13,pytorch]>=2.9,<2.12"],  # the versions megatron-core 0.16 accepts
     "vllm": ["vllm>=0.32,<0.34"],
-    "curation": ["datatrove>=0.10.1,<0.11", "lightgbm>=4.5,<5", "py3langid>=0.3,<0.5", "scikit-learn>=1.7,<2"],
+    "curation": [
+        "datatrove>=0.10.1,<0.11",
+        "ftfy>=6.3,<7",
+        "lightgbm>=4.5,<5",
+        "phonenumbers>=9,<10",
+        "py3langid>=0.3,<0.5",
+        "scikit-learn>=1.7,<2",
+        "scipy>=1.14,<2",
+    ],
     "evaluation": ["lm-eval>=0.4.9,<0.5", "jieba>=0.42.1,<0.43", "rouge-score>=0.1.2,<0.2"],
     "gguf": GGUF,
     "dev": [

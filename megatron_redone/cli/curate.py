@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
@@ -60,11 +60,15 @@ def _settings(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, s
         default: Any = "required" if field.is_required() else field.default
         if default is PydanticUndefined:
             default = field.get_default(call_default_factory=True)
-        inner = field.annotation
-        if isinstance(inner, type) and issubclass(inner, BaseModel):
-            yield from _settings(inner, f"{prefix}{name}.")
+        meaning = " ".join((field.description or "").split())
+        for section in (field.annotation, *get_args(field.annotation)):
+            if isinstance(section, type) and issubclass(section, BaseModel):
+                if section is not field.annotation:  # a section that may be left out
+                    yield f"{prefix}{name}", "none" if default is None else "on", meaning
+                yield from _settings(section, f"{prefix}{name}.")
+                break
         else:
-            yield f"{prefix}{name}", str(default), " ".join((field.description or "").split())
+            yield f"{prefix}{name}", str(default), meaning
 
 
 def _say(text: str) -> None:

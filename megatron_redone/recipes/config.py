@@ -13,7 +13,7 @@ from typing import Any, Literal, get_args
 from pydantic import Field
 
 from megatron_redone.checkpoint.config import CheckpointConfig
-from megatron_redone.config.artefact import ARTEFACT, Artefact
+from megatron_redone.config.artefact import ARTEFACT, Artefact, OptionalArtefact
 from megatron_redone.config.base import StrictModel
 from megatron_redone.curation.config import (
     DiagnosisConfig,
@@ -22,6 +22,7 @@ from megatron_redone.curation.config import (
     SNSBenchRowsConfig,
     TargetSetConfig,
 )
+from megatron_redone.curation.filter.config import FilterConfig, ToneModelConfig
 from megatron_redone.curation.synthesize.config import SynthesizeConfig
 from megatron_redone.generation.config import GenerationConfig
 from megatron_redone.models.config import ModelConfig
@@ -189,11 +190,38 @@ class BaselinesStage(StageConfig):
     split: Literal["validation", "diagnosis", "test"] = "test"
 
 
+class FilterStage(FilterConfig, StageConfig):
+    """Raw documents to kept ones, with an account of what was dropped."""
+
+    kind: Literal["filter"]
+    documents: tuple[Artefact, ...] = Field(min_length=1)
+    """Files `*.jsonl`, `*.jsonl.gz`, and folders of them."""
+
+
+class ToneModelStage(ToneModelConfig, StageConfig):
+    """A classifier of offensive texts, for the stage `filter`."""
+
+    kind: Literal["tone_model"]
+    davidson: OptionalArtefact = None
+    """Folder of Davidson et al.'s tweets (`labeled_data.csv`): English."""
+    cold: OptionalArtefact = None
+    """Folder of COLD (`train.csv`, `dev.csv`, `test.csv`): Chinese."""
+    rows: OptionalArtefact = None
+    """A JSONL file of own labels: `text`, `offensive`, `language`."""
+
+    def rule_violations(self) -> Iterator[str]:
+        """Something to learn from."""
+        if self.davidson is None and self.cold is None and self.rows is None:
+            yield "no labelled rows; give davidson, cold or rows"
+        yield from super().rule_violations()
+
+
 STAGE_KINDS: dict[str, type[StageConfig]] = {
     get_args(stage.model_fields["kind"].annotation)[0]: stage
     for stage in (
         SynthesizeStage, SNSBenchRowsStage, TokenizerStage, TokenizeStage, PretrainStage, SFTSetStage, SFTStage,
         RLSetStage, DAPOStage, DiagnoseStage, TargetSetStage, RefinementSetStage, EvaluateStage, BaselinesStage,
+        FilterStage, ToneModelStage,
     )
 }  # fmt: skip
 

@@ -28,6 +28,7 @@ from megatron_redone.models.presets import get_preset
 from megatron_redone.models.weights import RandomWeights
 from megatron_redone.recipes import config as kinds
 from megatron_redone.recipes.execution import Execution, Executor
+from megatron_redone.recipes.executors.filter import run_filter, run_tone_model
 from megatron_redone.recipes.executors.tokens import CORPUS, run_tokenize, run_tokenizer
 from megatron_redone.reporting.schema import DiagnosisResult, read_result
 from megatron_redone.rl.dapo import dapo
@@ -226,7 +227,12 @@ EXECUTORS: dict[str, Executor] = {
     "refinement_set": run_refinement_set,
     "evaluate": run_evaluate,
     "baselines": run_baselines,
+    "filter": run_filter,
+    "tone_model": run_tone_model,
 }
 
-ON_ONE_RANK = {"synthesize", "tokenizer", "tokenize", "sft_set", "rl_set", "baselines", "sns_bench_rows"}
+ON_ONE_RANK = {"synthesize", "tokenizer", "tokenize", "sft_set", "rl_set", "baselines", "sns_bench_rows"} | {
+    "filter",
+    "tone_model",
+}
 """Kinds that use no model: rank 0 runs them while the others wait."""

@@ -193,9 +193,11 @@ def stage_settings(run: StageRun) -> dict[str, Any]:
 
 
 def identity_of(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings that decide a stage's result: not threads, checkpoints and layout, which may change on the way."""
+    """The settings that decide a stage's result: not threads, checkpoints, layout and executor, which may change."""
     identity = {
-        name: value for name, value in settings.items() if name not in ("threads", "checkpoint", "watchdog_minutes")
+        name: value
+        for name, value in settings.items()
+        if name not in ("threads", "checkpoint", "watchdog_minutes", "executor")
     }
     if "parallel" in identity:
         identity["parallel"] = {"precision": identity["parallel"]["precision"]}
