@@ -5,15 +5,20 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
 import dill
+import multiprocess
 from datatrove.executor.local import LocalPipelineExecutor
 from datatrove.executor.slurm import SlurmPipelineExecutor
+from datatrove.utils.stats import PipelineStats
 from loguru import logger as datatrove_logger
 
 from megatron_redone.common.errors import InputError, Interrupted, Preempted
@@ -24,32 +29,92 @@ from megatron_redone.launch.processes import end_with_parent
 
 LOG = get_logger("curation")
 SECONDS_BETWEEN_LOOKS = 0.2
+STOPPED = "stopped between tasks; the same command goes on with those that are left"
 Stop = Callable[[], Interrupted | None]
 """What asks whether the run was told to stop: the error to end with."""
 
 
-class QuietExecutor(LocalPipelineExecutor):  # type: ignore[misc]
-    """datatrove's local executor without its log on the terminal, and with a stop between tasks.
+class HostExecutor(LocalPipelineExecutor):  # type: ignore[misc]
+    """datatrove's local executor: its ranks, folders, completions and statistics, with a loop of our own around a task.
+
+    datatrove's own starts a manager process for each pass that outlives a kill, leaves Ctrl-C to break its workers, and
+    opens three logs for each task; what goes wrong in a task comes out here as an error.
 
     Args:
         stop_file: tasks that find it there do not begin.
     """
 
-    def __init__(self, pipeline: list[Any], stop_file: Path, main_process: int, **options: Any) -> None:
+    def __init__(self, pipeline: list[Any], stop_file: Path, **options: Any) -> None:
         super().__init__(pipeline, **options)
-        self.stop_file, self.main_process = str(stop_file), main_process
+        self.stop_file = str(stop_file)
 
-    def _run_for_rank(self, rank: int, local_rank: int = 0, node_rank: int = -1) -> Any:
-        datatrove_logger.disable("datatrove")
-        if os.getpid() != self.main_process:
-            end_with_parent(os.getppid())
+    def run_with(self, pool: _Workers) -> None:
+        """Runs the tasks that are not done; a finished one is never run again.
+
+        Raises:
+            Preempted: the stop file is there.
+        """
+        ranks = self.get_incomplete_ranks()
+        for _ in pool.map(self.run_task, ranks):
+            pass
+
+    def run_task(self, rank: int) -> None:
+        """Runs one task with a fresh copy of the pipeline, and marks it as done."""
         if Path(self.stop_file).exists():
-            raise Preempted("stopped between tasks; the same command goes on")
-        return super()._run_for_rank(rank, local_rank, node_rank)
+            raise Preempted(STOPPED)
+        pipeline = deepcopy(self.pipeline)
+        data = None
+        for step in pipeline:
+            data = step(data, rank, self.world_size)
+        deque(data or (), maxlen=0)
+        with self.logging_dir.open(f"stats/{rank:05d}.json", "w") as file:
+            PipelineStats(pipeline).save_to_disk(file)
+        self.mark_rank_as_completed(rank)
 
 
-def run_locally(passes: Sequence[Pass], work: Path, config: ExecutorConfig, stop: Stop) -> dict[str, float]:
+class _Workers:
+    """The processes that run tasks; this one alone where there is one worker. Started once for all passes."""
+
+    def __init__(self, num_workers: int) -> None:
+        self.num_workers = num_workers
+        self._pool: Any = None
+
+    def map(self, work: Callable[[int], None], ranks: Sequence[int]) -> Iterable[None]:
+        """Runs `work` on every rank, in any order."""
+        if self.num_workers == 1 or not ranks:
+            return map(work, ranks)
+        if self._pool is None:
+            self._pool = multiprocess.get_context("forkserver").Pool(self.num_workers, _start_worker)
+        found: Iterable[None] = self._pool.imap_unordered(work, ranks)
+        return found
+
+    def __enter__(self) -> _Workers:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._pool is not None:
+            self._pool.terminate()
+            self._pool.join()
+
+
+def _start_worker() -> None:
+    """First call in each process of the pool: it ends with its parent, leaves Ctrl-C to it, and is silent."""
+    end_with_parent(os.getppid())
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    datatrove_logger.disable("datatrove")
+
+
+def run_locally(
+    passes: Sequence[Pass],
+    work: Path,
+    config: ExecutorConfig,
+    stop: Stop,
+    after: Callable[[Pass], None] = lambda _: None,
+) -> dict[str, float]:
     """Runs every task that is not done, pass after pass; returns the seconds of each pass.
+
+    Args:
+        after: called after each pass; what it raises ends the run.
 
     Raises:
         Interrupted: `stop` asked for it; tasks that were running are finished first.
@@ -59,23 +124,18 @@ def run_locally(passes: Sequence[Pass], work: Path, config: ExecutorConfig, stop
     seconds: dict[str, float] = {}
     stop_file = work / "stop"
     stop_file.unlink(missing_ok=True)
-    with _Watch(stop, stop_file) as watch:
+    with _Watch(stop, stop_file) as watch, _Workers(config.workers) as pool:
         for one in passes:
             began = time.monotonic()
-            executor = QuietExecutor(
-                one.pipeline,
-                stop_file,
-                os.getpid(),
-                tasks=one.num_tasks,
-                workers=min(config.workers, one.num_tasks),
-                logging_dir=str(work / "passes" / one.name),
-            )
+            folder = str(work / "passes" / one.name)
+            executor = HostExecutor(one.pipeline, stop_file, tasks=one.num_tasks, logging_dir=folder)
             try:
-                executor.run()
+                executor.run_with(pool)
             except Preempted:
-                raise watch.reason or stop() or Preempted("stopped between tasks; the same command goes on") from None
+                raise watch.reason or stop() or Preempted(STOPPED) from None
             seconds[one.name] = time.monotonic() - began
             LOG.info("%s: %d tasks, %.1f s", one.name, one.num_tasks, seconds[one.name])
+            after(one)
     return seconds
 
 

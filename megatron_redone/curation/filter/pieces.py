@@ -37,10 +37,10 @@ def plan_tasks(inputs: Sequence[Path], bytes_per_task: int) -> list[list[Piece]]
         DataError: an input that is not there or holds no document file.
     """
     tasks: list[list[Piece]] = []
-    size = bytes_per_task  # so that the first piece opens a task
+    size = 0
     for path, label in labelled_files(inputs):
         for piece, piece_bytes in _cut(path, label, bytes_per_task):
-            if size + piece_bytes > bytes_per_task and size:
+            if not tasks or (size and size + piece_bytes > bytes_per_task):
                 tasks.append([])
                 size = 0
             tasks[-1].append(piece)

@@ -11,11 +11,16 @@ from megatron_redone.curation.filter.config import PIIKind
 Span = tuple[int, int]
 
 _EMAIL = re.compile(
-    r"(?<![\w.+%-])[A-Za-z0-9][A-Za-z0-9._%+-]{0,63}@(?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,62})\.){1,8}[A-Za-z]{2,24}(?![A-Za-z0-9@])"
+    r"(?<![A-Za-z0-9._+%-])[A-Za-z0-9][A-Za-z0-9._%+-]{0,63}@(?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,62})\.){1,8}[A-Za-z]{2,24}(?![A-Za-z0-9@])"
 )
 _IDENTITY_CARD = re.compile(r"(?<![0-9A-Za-z])[1-9]\d{16}[0-9Xx](?![0-9A-Za-z])")
 _BANK_CARD = re.compile(
     r"(?<![\d.,-])[2-6]\d{3}(?:(?:[ -]?\d{4}){3}|[ -]?\d{6}[ -]?\d{5}|\d{9,15})(?:[ -]?\d{1,3})?(?![\d-])"
+)
+# Visa, Mastercard, American Express, Diners Club, JCB, UnionPay and others that begin with 6, each in its lengths.
+_ISSUED = re.compile(
+    r"4(?:\d{12}|\d{15}|\d{18})|(?:5[1-5]\d\d|22[3-9]\d|222[1-9]|2[3-6]\d\d|27[01]\d|2720)\d{12}"
+    r"|3[47]\d{13}|3(?:0[0-5]|[68]\d)\d{11}|35\d{14}|6\d{15,18}"
 )
 _MANY_DIGITS = re.compile(r"\d(?:[\s().·-]{0,3}\d){6}")
 _IDENTITY_WEIGHTS = (7, 9, 10, 5, 8, 4, 2, 1, 6, 3, 7, 9, 10, 5, 8, 4, 2)
@@ -71,7 +76,7 @@ def is_identity_card(number: str) -> bool:
 def _bank_cards(text: str) -> Iterator[Span]:
     for match in _BANK_CARD.finditer(text):
         digits = re.sub(r"\D", "", match.group())
-        if 13 <= len(digits) <= 19 and len(set(digits)) > 3 and passes_luhn(digits):
+        if _ISSUED.fullmatch(digits) and len(set(digits)) > 3 and passes_luhn(digits):
             yield match.span()
 
 

@@ -80,7 +80,7 @@ def filter_corpus(
         Interrupted: `stop` asked for it, or Slurm has the rest.
     """
     from megatron_redone.curation.filter.executors import run_locally, submit_to_slurm
-    from megatron_redone.curation.filter.passes import Inputs, plan_passes
+    from megatron_redone.curation.filter.passes import Inputs, Pass, plan_passes
 
     shutil.rmtree(work / CLEARED, ignore_errors=True)
     root = (work / STEPS).resolve()
@@ -90,9 +90,12 @@ def filter_corpus(
     if config.executor.kind == "slurm":
         submit_to_slurm(passes, root, config.executor)
     else:
-        seconds = run_locally(passes[:1], root, config.executor, stop)
-        _check_refused(_merged(root, config, seed), max_refused_share)
-        seconds |= run_locally(passes[1:], root, config.executor, stop)
+
+        def check(done: Pass) -> None:
+            if done is passes[0]:  # before anything more is spent on a broken input
+                _check_refused(_merged(root, config, seed), max_refused_share)
+
+        seconds = run_locally(passes, root, config.executor, stop, check)
     account = _merged(root, config, seed)
     _check_refused(account, max_refused_share)
     shards = _corpus_files(work)
