@@ -16,7 +16,7 @@ _KANA = re.compile("[\u3041-\u3096\u30a1-\u30fa]")
 _NOT_LANGUAGE = re.compile(r"https?://\S+|www\.\S+|<[A-Z_]+>|[@#]\w+")
 CJK_LETTERS = 4
 """So many letters of an alphabet a Han or kana character counts for."""
-IDENTIFIED_CHARACTERS = 1000
+IDENTIFIED_CHARACTERS = 500
 """The identifier reads so much of a text: more does not change its answer, and costs."""
 
 

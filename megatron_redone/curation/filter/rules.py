@@ -22,7 +22,8 @@ from megatron_redone.curation.filter.repetition import repetition_problem
 from megatron_redone.data.ngrams import num_cjk, unit_hashes, units
 
 URL = re.compile(r"(?:https?://|www\.)[^\s\u3000-\u9fff\uff00-\uffef<>\"']+", re.IGNORECASE)
-_PUNCTUATION = frozenset(".,;:!?'\"()[]-–—…/&%@<>_*~+=$ ，。！？、；：“”‘’（）《》【】「」『』〈〉·～—﹏￥％＠＋－＝／")
+_PUNCTUATION = ".,;:!?'\"()[]-–—…/&%@<>*~+=$，。！？、；：“”‘’（）《》【】「」『』〈〉·～﹏￥％＠＋－＝／"
+_NO_SYMBOLS = re.compile(rf"[\w\s{re.escape(_PUNCTUATION)}]+")
 
 
 @dataclass(frozen=True)
@@ -130,13 +131,8 @@ def url_share(text: str) -> float:
 
 def symbol_share(text: str) -> float:
     """Share of the characters, spaces left out, that are neither letters nor digits nor usual punctuation."""
-    seen = symbols = 0
-    for char in text:
-        if char.isspace():
-            continue
-        seen += 1
-        symbols += not char.isalnum() and char not in _PUNCTUATION
-    return symbols / seen if seen else 0.0
+    seen = sum(map(len, text.split()))
+    return len(_NO_SYMBOLS.sub("", text)) / seen if seen else 0.0
 
 
 def _language(language: str, confidence: float, config: FilterConfig) -> tuple[str, str] | None:

@@ -64,7 +64,7 @@ def test_weights_are_no_pickle_and_damage_is_told(folder: Path, tmp_path: Path) 
     description = json.loads((folder / DESCRIPTION).read_text()) | {"num_features": 5}
     (tmp_path / DESCRIPTION).write_text(json.dumps(description))
     (tmp_path / "tone.safetensors").write_bytes((folder / "tone.safetensors").read_bytes())
-    with pytest.raises(DataError, match="does not fit"):
+    with pytest.raises(DataError, match=r"do not fit tone.json"):
         ToneModel(tmp_path)
 
 

@@ -9,54 +9,15 @@ from random import Random
 
 from megatron_redone.common.seeding import rng
 
-WORDS = [
-    "river",
-    "market",
-    "window",
-    "garden",
-    "letter",
-    "train",
-    "evening",
-    "kitchen",
-    "bridge",
-    "summer",
-    "winter",
-    "friend",
-    "coffee",
-    "music",
-    "paper",
-    "story",
-    "morning",
-    "village",
-    "ticket",
-    "island",
-    "morning",
-    "harbour",
-    "lamp",
-    "orange",
-    "mountain",
-    "teacher",
-    "weather",
-    "bicycle",
-    "painting",
-    "blanket",
-    "the",
-    "a",
-    "of",
-    "and",
-    "to",
-    "in",
-    "was",
-    "very",
-    "quiet",
-    "old",
-    "new",
-    "small",
-    "near",
-    "with",
-    "from",
-]
-HAN = "春夏秋冬山水风雨花草树木城市乡村早晨夜晚朋友老师火车书信音乐故事咖啡面包街道公园桥梁灯光旧新大小远近走来看听说写画笑"
+WORDS = """
+    river market window garden letter train evening kitchen bridge summer winter friend coffee music paper story morning
+    village ticket island morning harbour lamp orange mountain teacher weather bicycle painting blanket the a of and
+    to in was very quiet old new small near with from
+""".split()  # noqa: SIM905
+HAN = (
+    "春夏秋冬山水风雨花草树木城市乡村早晨夜晚朋友老师火车书信"
+    "音乐故事咖啡面包街道公园桥梁灯光旧新大小远近走来看听说写画笑"
+)
 
 
 def english(draw: Random, num_words: int = 40) -> str:
