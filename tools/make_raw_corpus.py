@@ -2,9 +2,10 @@
 
     python tools/make_raw_corpus.py OUT_FOLDER --mib 500 [--seed 0] [--file-mib 64]
 
-Half of the documents are English, half Chinese, of 30 to 600 units: words of the Python manual, or Han characters, in random order,
-so that neither rules nor MinHash find much by accident. Planted, by share: exact copies and near copies (one word in thirty changed) of
-earlier documents, markup, repetition, private data, broken encoding. `planted.json` says how many of each.
+Half of the documents are English, half Chinese, of 30 to 600 units: words of the Python manual, or Han characters, in
+random order, so that neither rules nor MinHash find much by accident. Planted, by share: exact copies and near copies
+(one unit in thirty changed) of earlier documents, markup, repetition, private data, broken encoding. `planted.json`
+says how many of each.
 """
 
 from __future__ import annotations

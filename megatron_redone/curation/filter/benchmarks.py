@@ -90,8 +90,8 @@ def write_index(sources: Sequence[Path], config: DecontaminationConfig, folder: 
                     owners.setdefault(n, []).append(np.full(len(found), len(rows), np.uint32))
                 rows.append([len(names) - 1, index])
     file_of_row = np.array([file for file, _ in rows], np.uint32)
-    for n, found in grams.items():
-        keys, rows_of_keys = np.concatenate(found), np.concatenate(owners[n])
+    for n, parts in grams.items():
+        keys, rows_of_keys = np.concatenate(parts), np.concatenate(owners[n])
         keep = _rare(keys, file_of_row[rows_of_keys], config.max_rows_per_ngram)
         keys, rows_of_keys = keys[keep], rows_of_keys[keep]
         order = np.lexsort((rows_of_keys, keys))

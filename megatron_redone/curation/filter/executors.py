@@ -34,7 +34,7 @@ Stop = Callable[[], Interrupted | None]
 """What asks whether the run was told to stop: the error to end with."""
 
 
-class HostExecutor(LocalPipelineExecutor):  # type: ignore[misc]
+class HostExecutor(LocalPipelineExecutor):
     """datatrove's local executor: its ranks, folders, completions and statistics, with a loop of our own around a task.
 
     datatrove's own starts a manager process for each pass that outlives a kill, leaves Ctrl-C to break its workers, and

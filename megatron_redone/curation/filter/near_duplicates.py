@@ -32,7 +32,7 @@ def datatrove_config(config: MinHashConfig) -> MinhashConfig:
     )
 
 
-class UnitTokenizer(WordTokenizer):  # type: ignore[misc]
+class UnitTokenizer(WordTokenizer):
     """Our units as datatrove's words. Its own tokenizers differ by language, and ask for packages of their own."""
 
     def word_tokenize(self, text: str) -> list[str]:
@@ -48,7 +48,7 @@ class UnitTokenizer(WordTokenizer):  # type: ignore[misc]
         raise NotImplementedError
 
 
-class Signatures(MinhashDedupSignature):  # type: ignore[misc]
+class Signatures(MinhashDedupSignature):
     """datatrove's signatures, of shingles that Chinese has too; hashed as arrays, several times as fast."""
 
     def __init__(self, folder: Path, config: MinHashConfig) -> None:
@@ -60,7 +60,7 @@ class Signatures(MinhashDedupSignature):  # type: ignore[misc]
         return np.unique(ngram_hashes(found, self.config.n_grams)).reshape(-1, 1)
 
 
-class Clusters(PipelineStep):  # type: ignore[misc]
+class Clusters(PipelineStep):
     """Connected components of the duplicate pairs; all but the first document of each are listed for removal.
 
     datatrove's own step keeps whichever document its union happens to end at, and holds a dictionary entry for each

@@ -129,7 +129,7 @@ def _check_refused(account: Account, max_refused_share: float) -> None:
     """Ends the run on a file with too many refused lines, and on a corpus without documents."""
     for label, (lines, refused) in sorted(account.lines.items()):
         if lines and refused / lines > max_refused_share:
-            first = next(message for message in account.refused if message.startswith(f"{label}:"))
+            first = next((message for message in account.refused if message.startswith(f"{label}:")), "not recorded")
             raise DataError(
                 f"{label}: {refused} of {lines} lines cannot be read, more than max_refused_share={max_refused_share}; "
                 f"the first: {first}"

@@ -49,7 +49,7 @@ def shard_name(rank: int, prefix: str = "") -> str:
     return f"{prefix}{rank:05d}.jsonl.gz"
 
 
-class Step(PipelineStep):  # type: ignore[misc]
+class Step(PipelineStep):
     """A step of ours. Everything in it is plain data: datatrove copies it to the process that runs the task."""
 
     type = "FILTER"
@@ -449,4 +449,5 @@ class WriteCorpus(WriteShard):
     def line(self, document: Document) -> dict[str, Any]:
         """`source` and `language` stay where the document has its own."""
         known = {"source": document.metadata["place"], "language": document.metadata["language"]}
-        return {"id": document.id, "text": document.text} | known | document.metadata["fields"]
+        own: dict[str, Any] = document.metadata["fields"]
+        return {"id": document.id, "text": document.text} | known | own

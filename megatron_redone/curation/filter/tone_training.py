@@ -121,7 +121,8 @@ def _split(rows: list[LabelledText], held_out_share: float, seed: int) -> tuple[
 
     A text that is held out is in no case trained on as well.
     """
-    train, held_out = [], []
+    train: list[LabelledText] = []
+    held_out: list[LabelledText] = []
     for row in rows:
         drawn = derive_seed(seed, "tone", row.text) / 2**63 < held_out_share
         (held_out if (drawn if row.held_out is None else row.held_out) else train).append(row)
