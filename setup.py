@@ -47,7 +47,9 @@ EXTRAS = {
     "vllm": ["vllm>=0.32,<0.34"],
     "curation": [
         "datatrove>=0.10.1,<0.11",
+        "ftfy>=6.3,<7",
         "lightgbm>=4.5,<5",
+        "phonenumbers>=9,<10",
         "py3langid>=0.3,<0.5",
         "scikit-learn>=1.7,<2",
         "scipy>=1.14,<2",

@@ -182,3 +182,20 @@ def curate_pairs_command(settings: StageSettings = None, out: StageOut = None, a
     every pair where it is from; report.json counts what was kept and dropped, and how long the answers are.
     """
     _curate("pairs", settings, out, again)
+
+
+@curate_app.command("filter")
+def curate_filter_command(settings: StageSettings = None, out: StageOut = None, again: StageAgain = False) -> None:
+    """Raw documents to kept ones: rules, exact and near duplicates, benchmarks, a small language model, tone.
+
+    `redone curate filter documents='["notes/", "web.jsonl.gz"]' --out kept` runs the rules and both searches for
+    duplicates. The folder holds the corpus, `filter.html` with what was dropped and why, and samples for review."""
+    _curate("filter", settings, out, again)
+
+
+@curate_app.command("tone-model")
+def curate_tone_model_command(settings: StageSettings = None, out: StageOut = None, again: StageAgain = False) -> None:
+    """A classifier of offensive texts from public labels, for `tone.model` of `redone curate filter`.
+
+    `redone curate tone-model davidson=data/davidson cold=data/cold --out tone` trains it and tells its held-out AUC."""
+    _curate("tone_model", settings, out, again)

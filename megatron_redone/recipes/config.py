@@ -21,6 +21,7 @@ from megatron_redone.curation.config import (
     SNSBenchRowsConfig,
     TargetSetConfig,
 )
+from megatron_redone.curation.filter.config import FilterConfig, ToneModelConfig
 from megatron_redone.curation.interactions.config import GeneralTextConfig, InteractionsConfig, TrafficConfig
 from megatron_redone.curation.pairs.config import JudgeAgreementConfig, PairsConfig
 from megatron_redone.curation.regmix.config import RegMixFitConfig, RegMixMixturesConfig, RegMixProxiesConfig
@@ -339,6 +340,32 @@ class PairsStage(PairsConfig, ModelStage):
     kind: Literal["pairs"]
 
 
+class FilterStage(FilterConfig, StageConfig):
+    """Raw documents to kept ones, with an account of what was dropped."""
+
+    kind: Literal["filter"]
+    documents: tuple[Artefact, ...] = Field(min_length=1)
+    """Files `*.jsonl`, `*.jsonl.gz`, and folders of them."""
+
+
+class ToneModelStage(ToneModelConfig, StageConfig):
+    """A classifier of offensive texts, for the stage `filter`."""
+
+    kind: Literal["tone_model"]
+    davidson: OptionalArtefact = None
+    """Folder of Davidson et al.'s tweets (`labeled_data.csv`): English."""
+    cold: OptionalArtefact = None
+    """Folder of COLD (`train.csv`, `dev.csv`, `test.csv`): Chinese."""
+    rows: OptionalArtefact = None
+    """A JSONL file of own labels: `text`, `offensive`, `language`."""
+
+    def rule_violations(self) -> Iterator[str]:
+        """Something to learn from."""
+        if self.davidson is None and self.cold is None and self.rows is None:
+            yield "no labelled rows; give davidson, cold or rows"
+        yield from super().rule_violations()
+
+
 STAGE_KINDS: dict[str, type[StageConfig]] = {
     get_args(stage.model_fields["kind"].annotation)[0]: stage
     for stage in (
@@ -348,6 +375,7 @@ STAGE_KINDS: dict[str, type[StageConfig]] = {
         RegMixMixturesStage, RegMixProxiesStage, RegMixFitStage,
         DataStatsStage,
         JudgeAgreementStage, PairsStage,
+        FilterStage, ToneModelStage,
     )
 }  # fmt: skip
 

@@ -26,6 +26,7 @@ from megatron_redone.models.presets import get_preset
 from megatron_redone.models.weights import RandomWeights
 from megatron_redone.recipes import config as kinds
 from megatron_redone.recipes.execution import Execution, Executor
+from megatron_redone.recipes.executors.filter import run_filter, run_tone_model
 from megatron_redone.recipes.executors.interactions import run_general_text, run_interaction_logs, run_interactions
 from megatron_redone.recipes.executors.pairs import run_judge_agreement, run_pairs
 from megatron_redone.recipes.executors.pretrain import train_on_tokens
@@ -229,8 +230,11 @@ EXECUTORS: dict[str, Executor] = {
     "stats": run_stats,
     "judge_agreement": run_judge_agreement,
     "pairs": run_pairs,
+    "filter": run_filter,
+    "tone_model": run_tone_model,
 }
 
 ON_ONE_RANK = {"regmix_mixtures", "regmix_proxies", "regmix_fit", "interaction_logs", "interactions", "general_text"}
+ON_ONE_RANK |= {"filter", "tone_model"}
 ON_ONE_RANK |= {"synthesize", "tokenizer", "tokenize", "sft_set", "rl_set", "baselines", "sns_bench_rows"}
 """Kinds that use no model, or many small ones in processes of their own: rank 0 runs them while the others wait."""

@@ -195,11 +195,11 @@ def stage_settings(run: StageRun) -> dict[str, Any]:
 
 
 def identity_of(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings that decide a stage's result: not threads, workers, checkpoints, layout, which may change."""
+    """The settings that decide a stage's result: not layout, threads, workers, executor and checkpoints."""
     identity = {
         name: value
         for name, value in settings.items()
-        if name not in ("threads", "workers", "checkpoint", "watchdog_minutes")
+        if name not in ("threads", "workers", "executor", "checkpoint", "watchdog_minutes")
     }
     if "parallel" in identity:
         identity["parallel"] = {"precision": identity["parallel"]["precision"]}
