@@ -53,13 +53,20 @@ def list_tasks(capability: str | None, reward: str | None, language: str | None)
         and reward in (None, task.reward_kind)
         and (language is None or language in task.languages)
     ]
-    table = Table("task", "capability", "languages", "answer", "reward", "scorer", "named by the papers")
-    for task in chosen:
-        languages = " ".join(task.languages)
-        scored = (task.answer_format, task.reward_kind, task.scorer.name)
-        table.add_row(task.name, task.capability, languages, *scored, "yes" if task.paper else "-")
-    CONSOLE.print(table)
+    for shown in dict.fromkeys(task.capability for task in chosen):
+        CONSOLE.print(_task_table(shown, [task for task in chosen if task.capability == shown]))
     CONSOLE.print(counts_table(chosen))
+
+
+def _task_table(capability: str, tasks: Sequence[Task]) -> Table:
+    table = Table(title=f"{capability}, {len(tasks)}", title_justify="left", title_style="bold")
+    table.add_column("task", no_wrap=True, min_width=max(len(name) for name in TASKS))
+    for name in ("answer", "reward", "scorer", "languages", "in papers"):
+        table.add_column(name)
+    for task in tasks:
+        languages, named = " ".join(task.languages), "yes" if task.paper else "-"
+        table.add_row(task.name, task.answer_format, task.reward_kind, task.scorer.name, languages, named)
+    return table
 
 
 def counts_table(tasks: Sequence[Task]) -> Table:

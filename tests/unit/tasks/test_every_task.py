@@ -14,6 +14,7 @@ from hypothesis import given, settings, strategies as st
 from megatron_redone.curation.synthesize.config import TASK_NAMES
 from megatron_redone.data.conversation import check_turns
 from megatron_redone.scoring.pattern import num_words
+from megatron_redone.scoring.set_f1 import SetF1
 from megatron_redone.tasks.base import MAX_ANSWER_CHARACTERS
 from megatron_redone.tasks.catalogue import TASKS
 from tests.unit.tasks.sample_rows import CASES, SCORED_CASES, sample_rows
@@ -161,6 +162,20 @@ def test_unreadable_answers_lower_the_benchmark_value(name: str, language: str) 
     whole = task.scorer.aggregate(task.score(texts, rows))
     half = task.scorer.aggregate(task.score([texts[0], ""], rows))
     assert half < whole == pytest.approx(1.0)
+
+
+@every_scored_case
+def test_a_choice_outside_the_options_earns_nothing(name: str, language: str) -> None:
+    task, row = TASKS[name], sample_rows(name, language)[0]
+    if task.answer_format != "choice":
+        return
+    gold = task.answer_text(row)
+    for text in ("Zanzibar", "桑给巴尔", "Z", "99", f"{gold} because of the kayaks", f"{gold}\nor not"):
+        score = task.score([text], [row])[0]
+        assert score.value < 1.0, text
+        assert score.value == 0.0 or isinstance(task.scorer, SetF1), text
+        if not isinstance(task.scorer, SetF1) or task.options is None:
+            assert task.parse(text, row) is None, text
 
 
 @every_case
