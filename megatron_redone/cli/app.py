@@ -10,6 +10,7 @@ import typer
 from megatron_redone.cli.benchmark_app import benchmark_app
 from megatron_redone.cli.convert_app import convert_app
 from megatron_redone.cli.curate_app import curate_app
+from megatron_redone.cli.tasks_app import tasks_app
 
 app = typer.Typer(
     name="redone",
@@ -165,22 +166,4 @@ def verify_resume_rank_command(folder: Path, side: str, plant: Annotated[str | N
 app.add_typer(curate_app, name="curate")
 app.add_typer(benchmark_app, name="benchmark")
 app.add_typer(convert_app, name="convert")
-
-tasks_app = typer.Typer(help="The task catalogue.", no_args_is_help=True)
 app.add_typer(tasks_app, name="tasks")
-
-
-@tasks_app.command("list")
-def tasks_list() -> None:
-    """Every task with its capability, answer format and reward."""
-    from megatron_redone.cli.tasks import list_tasks
-
-    list_tasks()
-
-
-@tasks_app.command("show")
-def tasks_show(name: Annotated[str, typer.Argument(help="A task, for example note_security.")]) -> None:
-    """One task: fields, templates, reward."""
-    from megatron_redone.cli.tasks import show_task
-
-    show_task(name)

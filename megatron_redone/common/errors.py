@@ -5,6 +5,7 @@ RedoneError               exit code 1: something failed or a check did not pass
     ConfigError           every problem of a configuration at once
     DataError             a data file or row
     CheckpointError       a checkpoint or model folder
+    SandboxUnavailableError  a score would need a program to be run, and there is no sandbox
   TrainingError           training went wrong; the weights are those before it
   DiskFullError           nothing was lost; free space and start again
   Interrupted             exit code 130: Ctrl-C; a checkpoint was written, the same command goes on
@@ -47,6 +48,10 @@ class DataError(InputError):
 
 class CheckpointError(InputError):
     """A checkpoint or model folder cannot be used."""
+
+
+class SandboxUnavailableError(InputError):
+    """A score would need a program to be run, and no sandbox is available."""
 
 
 class TrainingError(RedoneError):

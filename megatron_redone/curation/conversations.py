@@ -43,8 +43,14 @@ REQUIRED_KEYS = ("id", "task", "messages", "origin")
 
 
 def gold_conversation(row: Row) -> TrainingConversation:
-    """The row's prompt with its gold answer (after its rationale, if it has one)."""
+    """The row's prompt with its gold answer (after its rationale, if it has one).
+
+    Raises:
+        DataError: the row has no gold answer, which rows of some tasks may lack.
+    """
     task = get_task(row.task)
+    if row.answer == "":
+        raise DataError(f"row {row.id!r} of {row.task} has no gold answer to train on; leave it to rewards")
     messages: list[Message] = [*task.render(row), {"role": "assistant", "content": task.target(row)}]
     return TrainingConversation(
         row.id, row.task, messages, "gold", task.capability, row.language, row.source, row.weight

@@ -82,8 +82,13 @@ def read_line(text: str) -> str | None:
     return line if line and len(line.splitlines()) == 1 else None
 
 
-def num_words(text: str) -> int:
+def words_of(text: str) -> list[str]:
     """Words of a text in any mix of languages: each Han character, each run of letters or digits."""
+    return _WORD.findall(text)
+
+
+def num_words(text: str) -> int:
+    """How many `words_of` a text there are."""
     return sum(1 for _ in _WORD.finditer(text))
 
 

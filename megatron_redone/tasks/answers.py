@@ -20,7 +20,7 @@ from megatron_redone.scoring.pattern import (
     read_letter,
     read_line,
 )
-from megatron_redone.tasks.base import Row
+from megatron_redone.tasks.base import Field, Row
 
 Parser = Callable[[str, Row], Any | None]
 Formatter = Callable[[Any, Row], str]
@@ -30,9 +30,10 @@ ANSWER_CUES = ("Answer", "答案")
 _YES_NO = {"en": ["Yes", "No"], "zh": ["是", "否"]}
 
 
-def options_of(*fields: str) -> Options:
-    """The options of a row: one list per field, in order."""
-    return lambda row: [list(row.fields[name]) for name in fields]
+def options_of(*fields: str | Field) -> Options:
+    """The options of a row: one list per field, in order; a field given by name has no default."""
+    declared = [field if isinstance(field, Field) else Field(field, "texts") for field in fields]
+    return lambda row: [list(field.value(row)) for field in declared]
 
 
 def letters_of(field: str) -> Options:

@@ -19,8 +19,7 @@ from typing import Any, Literal
 from megatron_redone.common.errors import DataError
 from megatron_redone.data.conversation import THINK_CLOSE, THINK_OPEN, Message, check_unicode
 from megatron_redone.scoring.base import Score, Scorer
-from megatron_redone.scoring.literal import write_text_list
-from megatron_redone.scoring.pattern import letters
+from megatron_redone.tasks.fields import Field
 from megatron_redone.tasks.row import Row, nearest
 
 __all__ = [
@@ -30,66 +29,14 @@ __all__ = [
     "Task",
     "answer_after_thought",
     "gold_answer",
-    "join_items",
     "with_thought",
 ]
 
 MAX_ANSWER_CHARACTERS = 50_000
 
-FieldKind = Literal["text", "texts", "integer"]
 AnswerKind = Literal["text", "texts", "integer", "number"]
 AnswerFormat = Literal["choice", "extraction", "generation"]
 RewardKind = Literal["exact_match", "metric", "pattern", "sandbox"]
-Joined = Literal["commas", "lines", "letters", "literal"]
-
-
-@dataclass(frozen=True)
-class Field:
-    """One field of a row.
-
-    Attributes:
-        name: key in `Row.fields` and in the templates.
-        kind: `text`, `texts` (list of texts) or `integer`.
-        joined: how a list is shown: with commas, one a line, lettered lines "A. ...", or as a list literal.
-        default: stands in for an absent field; None makes the field required.
-        allow_empty: whether an empty text or list is accepted.
-        shown: whether the templates show it; a field for the scorer alone is not shown.
-    """
-
-    name: str
-    kind: FieldKind = "text"
-    joined: Joined = "commas"
-    default: Any = None
-    allow_empty: bool = False
-    shown: bool = True
-
-    def value(self, row: Row) -> Any:
-        """The row's value, or the default."""
-        return row.fields.get(self.name, self.default)
-
-    def problems(self, row: Row) -> list[str]:
-        """What is wrong with this field of the row."""
-        where = f"field {self.name!r}"
-        if self.name not in row.fields:
-            return [f"{where} is missing; {row.task} needs it"] if self.default is None else []
-        value = row.fields[self.name]
-        found = type(value).__name__
-        if self.kind == "integer":
-            valid = type(value) is int and value >= 1
-            return [] if valid else [f"{where} is {value!r}, expected an integer >= 1"]
-        if self.kind == "text":
-            if not isinstance(value, str):
-                return [f"{where} is {found}, expected a text"]
-            return [] if value.strip() or self.allow_empty else [f"{where} is empty"]
-        if not isinstance(value, list | tuple) or not all(isinstance(item, str) for item in value):
-            return [f"{where} is {found}, expected a list of texts"]
-        if not value and not self.allow_empty:
-            return [f"{where} is an empty list"]
-        if not all(item.strip() for item in value):
-            return [f"{where} has an empty item"]
-        if self.joined == "letters" and len(value) > len(letters(len(value))):
-            return [f"{where} has {len(value)} items, lettered lists hold at most {len(letters(len(value)))}"]
-        return []
 
 
 def answer_after_thought(text: str) -> str | None:
@@ -128,10 +75,12 @@ class Task:
         reference: what the scorer compares with, if it is not the gold answer.
         options: the choices of a row: one list per slot of the answer; None for open answers.
         gold_in_options: whether the gold answer must be among the options.
-        allow_empty_answer: whether an empty list is a valid gold answer.
+        allow_empty_answer: whether an empty list (or, for a text, "": a row without a gold answer, which rewards and
+            evaluation can use and training on gold answers refuses) is a valid gold answer.
         check: further problems of a row with valid fields, task by task.
         empty_text: the shortest answer that says "nothing", for the always-empty baseline.
         benchmark: name of the SNS-Bench or SNS-TransBench file that asks the same, "" if none does.
+        paper: what the papers call it (RedOne: table 1 and appendix A; RedOne 2.0: section 4), "" for ours.
     """
 
     name: str
@@ -154,11 +103,16 @@ class Task:
     check: Callable[[Row], list[str]] | None = None
     empty_text: str = ""
     benchmark: str = ""
+    paper: str = ""
 
     def render(self, row: Row) -> list[Message]:
         """The chat up to and including the user's turn. The row must be valid (`validate`)."""
-        shown = {item.name: self._shown(item, row) for item in self.fields if item.shown}
+        shown = {item.name: item.text(row) for item in self.fields if item.shown}
         return [{"role": "user", "content": self.templates[row.language].format(**shown)}]
+
+    def template_text(self, language: str) -> str:
+        """The template as a person reads it: braces that stand for themselves are single."""
+        return self.templates[language].replace("{{", "{").replace("}}", "}")
 
     def answer_text(self, row: Row) -> str:
         """The gold answer in the asked format, without a thought."""
@@ -207,10 +161,6 @@ class Task:
         problems = _option_problems(self, row) + (self.check(row) if self.check else [])
         return problems or _format_problems(self, row)
 
-    def _shown(self, item: Field, row: Row) -> str:
-        value = item.value(row)
-        return join_items(value, item.joined, row.language) if item.kind == "texts" else str(value)
-
     def _failure(self, text: str) -> str:
         answer = answer_after_thought(text)
         if answer is None:
@@ -220,17 +170,6 @@ class Task:
         if len(answer) > MAX_ANSWER_CHARACTERS:
             return f"format failure: {len(answer)} characters, at most {MAX_ANSWER_CHARACTERS} are read"
         return f"format failure: expected {self.format_rule}"
-
-
-def join_items(items: Sequence[str], joined: Joined, language: str) -> str:
-    """A list as the prompt shows it."""
-    if joined == "letters":
-        return "\n".join(f"{letter}. {item}" for letter, item in zip(letters(len(items)), items, strict=True))
-    if joined == "lines":
-        return "\n".join(items)
-    if joined == "literal":
-        return write_text_list(items)
-    return ("，" if language == "zh" else ", ").join(items)
 
 
 def _answer_problems(task: Task, row: Row) -> list[str]:
@@ -248,7 +187,7 @@ def _answer_problems(task: Task, row: Row) -> list[str]:
         return []
     if not isinstance(answer, str):
         return [f"answer is {found}, expected a text"]
-    return [] if answer.strip() else ["answer is empty"]
+    return [] if answer.strip() or (answer == "" and task.allow_empty_answer) else ["answer is empty"]
 
 
 def _option_problems(task: Task, row: Row) -> list[str]:
@@ -281,8 +220,12 @@ def _format_problems(task: Task, row: Row) -> list[str]:
         check_unicode(text, "answer")
     except DataError as error:
         return [str(error)]
+    if row.answer == "":  # let pass above, so this task has rows without a gold answer
+        return ["a row without a gold answer has a rationale; leave it out"] if row.rationale else []
     if task.parse(text, row) != task.gold(row):
         return [f"the gold answer cannot be read back from the asked format: expected {task.format_rule}"]
+    if task.reward_kind == "sandbox":
+        return []  # a file of rows is no reason to run its code; `check` has read its syntax
     score = task.score([text], [row])[0]
     if score.value > 1.0 - 1e-9:
         return []

@@ -6,31 +6,56 @@ from difflib import get_close_matches
 
 from megatron_redone.common.errors import InputError
 from megatron_redone.tasks import (
+    chat,
+    comments_and_notes,
     content_understanding,
+    creator,
     dialogue,
     general,
     information_extraction,
+    instructions_and_code,
+    machine_reading,
+    matching,
+    moderation,
+    note_extraction,
     online,
+    product_extraction,
+    queries,
+    reasoning,
     semantic_matching,
+    sessions,
+    slang_and_quality,
     translation,
     user_behaviour,
 )
 from megatron_redone.tasks.base import Task
 
-TASKS: dict[str, Task] = {
-    task.name: task
-    for tasks in (
-        content_understanding.TASKS,
-        information_extraction.TASKS,
-        semantic_matching.TASKS,
-        user_behaviour.TASKS,
-        dialogue.TASKS,
-        translation.TASKS,
-        online.TASKS,
-        general.TASKS,
-    )
-    for task in tasks
-}
+_MODULES = (
+    content_understanding,
+    moderation,
+    comments_and_notes,
+    queries,
+    information_extraction,
+    machine_reading,
+    note_extraction,
+    product_extraction,
+    semantic_matching,
+    matching,
+    user_behaviour,
+    sessions,
+    dialogue,
+    chat,
+    translation,
+    slang_and_quality,
+    online,
+    creator,
+    general,
+    reasoning,
+    instructions_and_code,
+)
+"""In the order of the capabilities."""
+
+TASKS: dict[str, Task] = {task.name: task for module in _MODULES for task in module.TASKS}
 
 
 def get_task(name: str) -> Task:

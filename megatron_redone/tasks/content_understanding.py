@@ -19,25 +19,43 @@ from megatron_redone.tasks.answers import (
     yes_no_answer,
 )
 from megatron_redone.tasks.base import Field, Row, Task
+from megatron_redone.tasks.kinds import NOTE_FIELDS, check_note, label_set
+from megatron_redone.tasks.prompts import optional
 
 CAPABILITY = "content_understanding"
 LANGUAGES = ("en", "zh")
-NOTE_FIELDS = (Field("title", allow_empty=True), Field("content", allow_empty=True))
 _CATEGORY = {"en": "Category", "zh": "类别"}
 _INTENT = {"en": "Intent", "zh": "意图"}
-
-
-def check_note(row: Row) -> list[str]:
-    """A post needs a title or a content."""
-    if row.fields["title"].strip() or row.fields["content"].strip():
-        return []
-    return ["fields 'title' and 'content' are both empty"]
+_CATEGORIES = Field("categories", "texts")
+_INTENTS = label_set(
+    [
+        f"{granularity}-{category}"
+        for category in (
+            *("Product", "Person", "Place", "Work", "Resource", "Material", "Recipe", "Knowledge", "Information"),
+            *("Experience", "Others"),
+        )
+        for granularity in ("List-type", "Entity-type", "Single-type")
+    ],
+    [
+        f"{granularity}-{category}"
+        for category in ("商品", "人物", "地点", "作品", "资源", "素材", "菜谱", "知识", "资讯", "经验", "其他")
+        for granularity in ("列表型", "实体型", "单点型")
+    ],
+    name="intents",
+)
+"""RedOne, appendix A.4: three granularities for each of eleven categories."""
+_SECURITY_LABELS = label_set(
+    ("Political Sensitivity", "Pornography", "No Violation", "Illegal or Policy Violations"),
+    ("政治敏感", "色情低俗", "无违规", "违法违规"),
+)
+"""RedOne, appendix A.4."""
 
 
 def _check_pairs(row: Row) -> list[str]:
     """Categories and intents are `x-y` pairs."""
-    name = "categories" if "categories" in row.fields else "intents"
-    bad = [item for item in row.fields[name] if not all(part.strip() for part in item.partition("-")[::2])]
+    field = _CATEGORIES if row.task == "query_classification" else _INTENTS
+    name = field.name
+    bad = [item for item in field.value(row) if not all(part.strip() for part in item.partition("-")[::2])]
     return [f"field {name!r} has {bad[0]!r}, expected pairs like 'food-recipe'"] if bad else []
 
 
@@ -59,6 +77,7 @@ NOTE_TAXONOMY_SINGLE = Task(
     options=options_of("candidates"),
     check=check_note,
     benchmark="Note-Taxonomy-single",
+    paper="Note Taxonomy (Single Answer)",
 )
 
 _LEVELS = options_of("candidates_primary", "candidates_secondary", "candidates_tertiary")
@@ -93,6 +112,7 @@ NOTE_TAXONOMY_MULTIPLE = Task(
     options=_LEVELS,
     check=check_note,
     benchmark="Note-Taxonomy-multiple",
+    paper="Note Taxonomy (Multiple Answer)",
 )
 
 QUERY_CLASSIFICATION = Task(
@@ -101,7 +121,7 @@ QUERY_CLASSIFICATION = Task(
     languages=LANGUAGES,
     answer_format="choice",
     reward_kind="metric",
-    fields=(Field("query"), Field("categories", "texts")),
+    fields=(Field("query"), _CATEGORIES),
     templates={
         "en": "Query categories: one or more, as Category: x-y.\nQuery: {query}\nCategories: {categories}",
         "zh": "查询分类：可多选，格式 类别：x-y。\n查询：{query}\n可选：{categories}",
@@ -114,6 +134,7 @@ QUERY_CLASSIFICATION = Task(
     canonical=without_repeats,
     options=options_of("categories"),
     check=_check_pairs,
+    paper="Query Classification",
 )
 
 QUERY_INTENT = Task(
@@ -122,17 +143,18 @@ QUERY_INTENT = Task(
     languages=LANGUAGES,
     answer_format="choice",
     reward_kind="exact_match",
-    fields=(Field("query"), Field("intents", "texts")),
+    fields=(Field("query"), _INTENTS),
     templates={
         "en": "Query intent: choose one, as Intent: x-y.\nQuery: {query}\nIntents: {intents}",
         "zh": "查询意图：选一个，格式 意图：x-y。\n查询：{query}\n可选：{intents}",
     },
-    parser=parse_after(_INTENT, parse_choice(options_of("intents"))),
+    parser=parse_after(_INTENT, parse_choice(options_of(_INTENTS))),
     scorer=ExactMatch(),
     formatter=cued(_INTENT, plain_text),
     format_rule="`Intent: x-y` with one of the intents (`意图：x-y`)",
-    options=options_of("intents"),
+    options=options_of(_INTENTS),
     check=_check_pairs,
+    paper="Query Intent Recognition",
 )
 
 NOTE_SECURITY = Task(
@@ -141,17 +163,18 @@ NOTE_SECURITY = Task(
     languages=LANGUAGES,
     answer_format="choice",
     reward_kind="exact_match",
-    fields=(*NOTE_FIELDS, Field("labels", "texts")),
+    fields=(*NOTE_FIELDS, optional("ocr"), _SECURITY_LABELS),
     templates={
-        "en": "Safety review: choose one label.\nTitle: {title}\nNote: {content}\nLabels: {labels}",
-        "zh": "安全审核：选一个标签。\n标题：{title}\n正文：{content}\n标签：{labels}",
+        "en": "Safety review: choose one label.\nTitle: {title}\nNote: {content}{ocr}\nLabels: {labels}",
+        "zh": "安全审核：选一个标签。\n标题：{title}\n正文：{content}{ocr}\n标签：{labels}",
     },
-    parser=parse_choice(options_of("labels")),
+    parser=parse_choice(options_of(_SECURITY_LABELS)),
     scorer=ExactMatch(),
     formatter=plain_text,
     format_rule="one of the labels",
-    options=options_of("labels"),
+    options=options_of(_SECURITY_LABELS),
     check=check_note,
+    paper="Note Security",
 )
 
 GENDER_SENSITIVE_APPEAL = Task(
@@ -173,6 +196,7 @@ GENDER_SENSITIVE_APPEAL = Task(
     options=yes_no,
     check=check_note,
     benchmark="Note-Gender",
+    paper="Gender-sensitive appeal (SNS-Bench)",
 )
 
 TASKS = (

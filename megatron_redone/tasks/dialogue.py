@@ -34,6 +34,7 @@ EMOTIONAL_COMPANION = Task(
     formatter=plain_text,
     format_rule="a reply that is not empty",
     reference=_reply_pattern,
+    paper="Emotional Companion Dialogue",
 )
 
 TASKS = (EMOTIONAL_COMPANION,)

@@ -10,7 +10,8 @@ from megatron_redone.tasks.base import Field, Row, Task
 CAPABILITY = "general"
 
 
-def _parse_number(answer: str, row: Row) -> str | None:
+def parse_number(answer: str, row: Row) -> str | None:
+    r"""The last `\boxed{}`, else the last number."""
     return extract_answer(answer)
 
 
@@ -19,7 +20,8 @@ def _number_text(gold: Any, row: Row) -> str:
     return str(gold) if is_plain_number(str(gold)) else f"\\boxed{{{gold}}}"
 
 
-def _gold_text(row: Row) -> str:
+def gold_text(row: Row) -> str:
+    """The gold answer as a text, whether the row has a number or a text."""
     return str(row.answer)
 
 
@@ -31,12 +33,12 @@ ARITHMETIC = Task(
     reward_kind="exact_match",
     fields=(Field("question"),),
     templates={"en": "Calculate: {question}", "zh": "计算：{question}"},
-    parser=_parse_number,
+    parser=parse_number,
     scorer=MathMatch(),
     formatter=_number_text,
     format_rule="a number, or an expression in \\boxed{}",
     answer_kind="number",
-    canonical=_gold_text,
+    canonical=gold_text,
 )
 
 TASKS = (ARITHMETIC,)

@@ -18,7 +18,7 @@ from megatron_redone.tasks.answers import (
     yes_no_answer,
 )
 from megatron_redone.tasks.base import Field, Row, Task
-from megatron_redone.tasks.content_understanding import NOTE_FIELDS, check_note
+from megatron_redone.tasks.kinds import NOTE_FIELDS, check_note
 
 CAPABILITY = "information_extraction"
 LANGUAGES = ("en", "zh")
@@ -56,6 +56,7 @@ HASHTAG_SINGLE = Task(
     options=options_of("candidates"),
     check=check_note,
     benchmark="Note-Hashtag-single",
+    paper="Hashtag Prediction (Single Answer)",
 )
 
 HASHTAG_MULTIPLE = Task(
@@ -78,6 +79,7 @@ HASHTAG_MULTIPLE = Task(
     options=options_of("candidates"),
     check=check_note,
     benchmark="Note-Hashtag-multiple",
+    paper="Hashtag Prediction (Multiple Answer)",
 )
 
 NOTE_NER = Task(
@@ -99,6 +101,7 @@ NOTE_NER = Task(
     canonical=without_repeats,
     check=_check_spans,
     benchmark="Note-NER",
+    paper="Note NER (SNS-Bench)",
 )
 
 HIGHLIGHT_WORDS = Task(
@@ -122,6 +125,7 @@ HIGHLIGHT_WORDS = Task(
     allow_empty_answer=True,
     empty_text="[]",
     benchmark="Note-CHLW",
+    paper="Highlight words of comments (SNS-Bench)",
 )
 
 MRC_SIMPLE = Task(
@@ -147,6 +151,7 @@ MRC_SIMPLE = Task(
     check=_check_sentences,
     empty_text="[]",
     benchmark="Note-MRC-simple",
+    paper="Machine Reading Comprehension (Simple)",
 )
 
 QUESTION_DOCUMENT_MATCH = Task(
@@ -166,6 +171,7 @@ QUESTION_DOCUMENT_MATCH = Task(
     format_rule="Yes or No (是 or 否)",
     canonical=yes_no_answer,
     options=yes_no,
+    paper="Question-Document Match",
 )
 
 TASKS = (

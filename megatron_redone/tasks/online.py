@@ -10,7 +10,7 @@ from megatron_redone.scoring.faithfulness import FactReference, KeptFacts, has_f
 from megatron_redone.scoring.pattern import Pattern
 from megatron_redone.tasks.answers import parse_line, plain_text
 from megatron_redone.tasks.base import Field, Row, Task
-from megatron_redone.tasks.content_understanding import NOTE_FIELDS, check_note
+from megatron_redone.tasks.kinds import NOTE_FIELDS, check_note
 
 CAPABILITY = "online"
 MAX_TITLE_WORDS = 20
@@ -48,6 +48,7 @@ TITLE_RECREATION = Task(
     format_rule="one line of text",
     reference=_facts,
     check=_check_facts,
+    paper="Re-created post titles (RedOne 2.0)",
 )
 
 TASKS = (TITLE_RECREATION,)

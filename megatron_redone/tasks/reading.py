@@ -14,9 +14,10 @@ from typing import Any
 from megatron_redone.common.errors import DataError, InputError
 from megatron_redone.common.jsonl import read_jsonl_lenient, write_jsonl
 from megatron_redone.tasks.catalogue import get_task
-from megatron_redone.tasks.row import Row
+from megatron_redone.tasks.row import Row, nearest
 
 MAX_PROBLEMS_SHOWN = 5
+MAX_IDS_COMPARED = 10_000
 
 
 @dataclass(frozen=True)
@@ -69,3 +70,28 @@ def _checked(value: dict[str, Any], where: str, seen: set[str]) -> Row | str:
         problems.append(f"id {row.id!r} occurs twice in the file")
     seen.add(row.id)
     return f"{where}: " + "; ".join(problems) if problems else row
+
+
+def find_row(place: str) -> tuple[Row, str]:
+    """The row at `FILE.jsonl:LINE` or `FILE.jsonl#ID`, not validated, and its place as `FILE.jsonl:LINE`.
+
+    Raises:
+        InputError: the place names no line and no id, or the file has no such row.
+        DataError: no such file, or the line is not the JSON of a row.
+    """
+    file, mark, wanted = place.rpartition("#") if "#" in place else place.rpartition(":")
+    if not file or not wanted or (mark == ":" and not wanted.isdecimal()):
+        raise InputError(f"{place!r} names no row; give FILE.jsonl:LINE (lines count from 1) or FILE.jsonl#ID")
+    path = Path(file)
+    last, ids = 0, []
+    for number, value, problem in read_jsonl_lenient(path):
+        last = number
+        if mark == "#" and value is not None and len(ids) < MAX_IDS_COMPARED:
+            ids.append(str(value.get("id")))
+        if number == int(wanted) if mark == ":" else value is not None and value.get("id") == wanted:
+            if value is None:
+                raise DataError(problem or f"{path}:{number}: unreadable")
+            return Row.from_json(value, f"{path}:{number}"), f"{path}:{number}"
+    if mark == "#":
+        raise InputError(f"{path} has no row with id {wanted!r}{nearest(wanted, ids)}")
+    raise InputError(f"{path} has no row on line {wanted}; its last row stands on line {last}")

@@ -46,6 +46,7 @@ QUERY_NOTE_RELEVANCE = Task(
     answer_kind="integer",
     options=_level_options,
     benchmark="Note-QueryCorr-topic",
+    paper="Query-Note Relevance",
 )
 
 QUERY_NOTE_RELEVANCE_YES_NO = Task(
@@ -66,6 +67,7 @@ QUERY_NOTE_RELEVANCE_YES_NO = Task(
     canonical=yes_no_answer,
     options=yes_no,
     benchmark="Note-QueryCorr-explain",
+    paper="Note Relevance Judge",
 )
 
 QUERY_NOTE_RETRIEVAL = Task(
@@ -84,6 +86,7 @@ QUERY_NOTE_RETRIEVAL = Task(
     formatter=plain_text,
     format_rule="the letter of one note",
     options=letters_of("notes"),
+    paper="Query-Note Retrieval (Single Answer)",
 )
 
 TASKS = (QUERY_NOTE_RELEVANCE, QUERY_NOTE_RELEVANCE_YES_NO, QUERY_NOTE_RETRIEVAL)

@@ -24,6 +24,7 @@ NOTE_TRANSLATION_ZH_EN = Task(
     formatter=plain_text,
     format_rule="a translation that is not empty",
     benchmark="RedTrans-Bench",
+    paper="SNS Domain Translation (Chinese to English)",
 )
 
 NOTE_TRANSLATION_EN_ZH = Task(
@@ -39,6 +40,7 @@ NOTE_TRANSLATION_EN_ZH = Task(
     formatter=plain_text,
     format_rule="a translation that is not empty",
     benchmark="RedTrans-Bench",
+    paper="SNS Domain Translation (English to Chinese)",
 )
 
 TASKS = (NOTE_TRANSLATION_ZH_EN, NOTE_TRANSLATION_EN_ZH)

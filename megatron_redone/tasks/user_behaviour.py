@@ -5,17 +5,12 @@ from __future__ import annotations
 from megatron_redone.scoring.ranking import PairwiseOrder
 from megatron_redone.scoring.text_metrics import Anls
 from megatron_redone.tasks.answers import letter_list, letters_of, parse_line, parse_ranking, plain_text
-from megatron_redone.tasks.base import Field, Row, Task
-from megatron_redone.tasks.content_understanding import NOTE_FIELDS, check_note
+from megatron_redone.tasks.base import Field, Task
+from megatron_redone.tasks.kinds import NOTE_FIELDS, check_note, check_ranking
+from megatron_redone.tasks.prompts import optional
 
 CAPABILITY = "user_behaviour"
 LANGUAGES = ("en", "zh")
-
-
-def _check_ranking(row: Row) -> list[str]:
-    """The gold order names every note once."""
-    wanted = letters_of("notes")(row)[0]
-    return [] if sorted(row.answer) == wanted else [f"answer must rank all of {', '.join(wanted)}, each once"]
 
 
 POST_VIEW_SEARCH = Task(
@@ -25,15 +20,20 @@ POST_VIEW_SEARCH = Task(
     answer_format="generation",
     reward_kind="metric",
     fields=(
+        optional("note_type"),
         *NOTE_FIELDS,
+        optional("ocr"),
         Field("labels", "texts", default=(), allow_empty=True),
         Field("comments", "texts", joined="lines", default=(), allow_empty=True),
     ),
     templates={
         "en": (
-            "Search after viewing: one query.\nTitle: {title}\nNote: {content}\nLabels: {labels}\nComments:\n{comments}"
+            "Search after viewing: one query.{note_type}\nTitle: {title}\nNote: {content}{ocr}\nLabels: {labels}\n"
+            "Comments:\n{comments}"
         ),
-        "zh": "看后搜：写一个查询。\n标题：{title}\n正文：{content}\n标签：{labels}\n评论：\n{comments}",
+        "zh": (
+            "看后搜：写一个查询。{note_type}\n标题：{title}\n正文：{content}{ocr}\n标签：{labels}\n评论：\n{comments}"
+        ),
     },
     parser=parse_line,
     scorer=Anls(),
@@ -41,6 +41,7 @@ POST_VIEW_SEARCH = Task(
     format_rule="one line of text",
     check=check_note,
     benchmark="Note-QueryGen",
+    paper="Post-View Search",
 )
 
 NEXT_QUERY = Task(
@@ -61,6 +62,7 @@ NEXT_QUERY = Task(
     scorer=Anls(),
     formatter=plain_text,
     format_rule="one line of text",
+    paper="Multiple Consecutive Searches",
 )
 
 CLICK_RANKING = Task(
@@ -80,7 +82,8 @@ CLICK_RANKING = Task(
     format_rule="all letters, each once, like `B, A, C`",
     answer_kind="texts",
     options=letters_of("notes"),
-    check=_check_ranking,
+    check=check_ranking("notes"),
+    paper="Click-Through Rate Estimation",
 )
 
 TASKS = (POST_VIEW_SEARCH, NEXT_QUERY, CLICK_RANKING)

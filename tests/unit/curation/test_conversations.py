@@ -16,14 +16,14 @@ from megatron_redone.curation.conversations import (
 from megatron_redone.tasks.base import Row
 from megatron_redone.tasks.catalogue import TASKS, get_task
 from tests.scripted_generation import sum_row
-from tests.unit.tasks.sample_rows import CASES, sample_rows
+from tests.unit.tasks.sample_rows import SCORED_CASES, sample_rows
 
 made_rows = st.lists(
     st.tuples(st.sampled_from(["note_security", "query_intent"]), st.sampled_from(["en", "zh"])), max_size=30
 ).map(lambda pairs: [Row(f"r{i}", task, language, {}, "") for i, (task, language) in enumerate(pairs)])
 
 
-@pytest.mark.parametrize(("task", "language"), CASES)
+@pytest.mark.parametrize(("task", "language"), SCORED_CASES)
 def test_the_gold_answer_of_every_task_earns_full_marks(task: str, language: str) -> None:
     for row in sample_rows(task, language):
         conversation = gold_conversation(row)

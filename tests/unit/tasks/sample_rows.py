@@ -1,11 +1,17 @@
-"""Two valid rows of every task in every language, with texts that appear in no data set."""
+"""Two valid rows of every task in every language, with texts that appear in no data set.
+
+Tasks without an entry here use their example, once as it is and once with a rationale.
+"""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
+from megatron_redone.tasks.answers import yes_no
 from megatron_redone.tasks.base import Row
 from megatron_redone.tasks.catalogue import TASKS
+from megatron_redone.tasks.examples import example_row
 
 NOTE = {
     "en": {
@@ -17,6 +23,7 @@ NOTE = {
 TOPICS = {"en": ["Outdoors", "Food & Drink", "Pets"], "zh": ["户外", "美食", "宠物"]}
 NOTES = {"en": ["kayak repair", "sock knitting", "soup of the day"], "zh": ["修皮艇", "织袜子", "今日例汤"]}
 YES_NO = {"en": ("Yes", "No"), "zh": ("是", "否")}
+RATIONALE = "first this,\nthen that"
 ENGLISH_TEXT, CHINESE_TEXT = "Dry socks are happiness 😊", "干袜子就是幸福😊"
 
 # task -> (fields, answers of the two rows), by the key of the language
@@ -96,6 +103,8 @@ _SAMPLES: dict[str, Any] = {
 
 def sample_rows(task: str, language: str) -> list[Row]:
     """Two valid rows; the second one has a rationale."""
+    if task not in _SAMPLES:
+        return _example_rows(example_row(task, language))
     fields, answers = _SAMPLES[task](language)
     return [
         Row(
@@ -104,11 +113,19 @@ def sample_rows(task: str, language: str) -> list[Row]:
             language=language,
             fields=fields,
             answer=answer,
-            rationale="first this,\nthen that" if index else None,
+            rationale=RATIONALE if index else None,
             source="sample",
         )
         for index, answer in enumerate(answers)
     ]
 
 
+def _example_rows(row: Row) -> list[Row]:
+    """The example twice; both answers of a yes-or-no question."""
+    first, second = YES_NO[row.language] if TASKS[row.task].options is yes_no else (row.answer, row.answer)
+    return [replace(row, answer=first), replace(row, id=f"{row.id}-2", answer=second, rationale=RATIONALE)]
+
+
 CASES = [(name, language) for name, task in TASKS.items() for language in task.languages]
+SCORED_CASES = [(name, language) for name, language in CASES if TASKS[name].reward_kind != "sandbox"]
+"""Those whose answers can be scored here: there is no sandbox."""

@@ -11,13 +11,17 @@ from typing import Any
 import pytest
 from hypothesis import given, settings, strategies as st
 
+from megatron_redone.curation.synthesize.config import TASK_NAMES
 from megatron_redone.data.conversation import check_turns
 from megatron_redone.scoring.pattern import num_words
+from megatron_redone.scoring.set_f1 import SetF1
 from megatron_redone.tasks.base import MAX_ANSWER_CHARACTERS
 from megatron_redone.tasks.catalogue import TASKS
-from tests.unit.tasks.sample_rows import CASES, sample_rows
+from tests.unit.tasks.sample_rows import CASES, SCORED_CASES, sample_rows
 
 every_case = pytest.mark.parametrize(("name", "language"), CASES)
+every_scored_case = pytest.mark.parametrize(("name", "language"), SCORED_CASES)
+every_generated_case = pytest.mark.parametrize(("name", "language"), [case for case in CASES if case[0] in TASK_NAMES])
 
 MALFORMED = [
     "", "   ", "\0", "\0\0Yes", "\ud800", "\udfff\ud800 A", "<think>", "<think>never closed",
@@ -41,7 +45,7 @@ def test_sample_rows_are_valid(name: str, language: str) -> None:
         assert TASKS[name].validate(row) == []
 
 
-@every_case
+@every_scored_case
 def test_the_gold_answer_is_read_back_and_scores_1(name: str, language: str) -> None:
     task = TASKS[name]
     for row in sample_rows(name, language):
@@ -64,7 +68,7 @@ def test_the_prompt_shows_every_field_and_nothing_hidden(name: str, language: st
             if field.shown:
                 for text in value if field.kind == "texts" else [str(value)]:
                     assert text in content or text.replace("'", "\\'") in content
-        assert "{" not in content
+        assert not re.search(r"\{\w+\}|\{\{|\}\}", content), content
         assert "<think>" not in content
         assert content == task.render(replace(row, answer=None, rationale=None))[-1]["content"]
 
@@ -76,7 +80,7 @@ def test_templates_name_exactly_the_shown_fields(name: str, language: str) -> No
     assert named == {field.name for field in task.fields if field.shown}
 
 
-@every_case
+@every_generated_case
 def test_prompts_are_short_for_a_model_trained_from_scratch(name: str, language: str) -> None:
     fixed = re.sub(r"\{\w+\}", " ", TASKS[name].templates[language])
     limit = 14 if language == "en" else 24  # Chinese is counted in characters, about two to a word
@@ -99,7 +103,7 @@ def test_a_rationale_stands_in_a_thought_before_the_answer(name: str, language: 
     assert task.target(with_rationale) == expected
 
 
-@every_case
+@every_scored_case
 def test_answers_count_only_after_a_closed_thought(name: str, language: str) -> None:
     task, row = TASKS[name], sample_rows(name, language)[0]
     gold = task.answer_text(row)
@@ -117,7 +121,7 @@ def test_answers_count_only_after_a_closed_thought(name: str, language: str) -> 
     assert task.parse(f"<think>{gold}</think>", row) is None
 
 
-@every_case
+@every_scored_case
 def test_malformed_answers_never_raise_and_say_why_they_score_0(name: str, language: str) -> None:
     task, row = TASKS[name], sample_rows(name, language)[1]
     for text, score in zip(MALFORMED, task.score(MALFORMED, [row] * len(MALFORMED)), strict=True):
@@ -130,15 +134,18 @@ def test_malformed_answers_never_raise_and_say_why_they_score_0(name: str, langu
             assert score.value == 0.0, text
 
 
-@every_case
-@settings(max_examples=25)
+@every_scored_case
+@settings(max_examples=8)
 @given(text=st.text(max_size=60))
 def test_no_text_raises(name: str, language: str, text: str) -> None:
     task, row = TASKS[name], sample_rows(name, language)[0]
     assert scorable(task.score([text], [row])[0].value)
 
 
-@pytest.mark.parametrize("name", TASKS)
+ONE_OF_EACH_KIND = {(task.scorer.name, task.format_rule): name for name, task in TASKS.items()}.values()
+
+
+@pytest.mark.parametrize("name", [name for name in ONE_OF_EACH_KIND if name in dict(SCORED_CASES)])
 def test_huge_answers_are_scored_quickly(name: str) -> None:
     task, row = TASKS[name], sample_rows(name, "en")[1]
     start = time.process_time()
@@ -148,13 +155,27 @@ def test_huge_answers_are_scored_quickly(name: str) -> None:
     assert f"at most {MAX_ANSWER_CHARACTERS}" in scores[0].reason
 
 
-@every_case
+@every_scored_case
 def test_unreadable_answers_lower_the_benchmark_value(name: str, language: str) -> None:
     task, rows = TASKS[name], sample_rows(name, language)
     texts = [task.target(row) for row in rows]
     whole = task.scorer.aggregate(task.score(texts, rows))
     half = task.scorer.aggregate(task.score([texts[0], ""], rows))
     assert half < whole == pytest.approx(1.0)
+
+
+@every_scored_case
+def test_a_choice_outside_the_options_earns_nothing(name: str, language: str) -> None:
+    task, row = TASKS[name], sample_rows(name, language)[0]
+    if task.answer_format != "choice":
+        return
+    gold = task.answer_text(row)
+    for text in ("Zanzibar", "桑给巴尔", "Z", "99", f"{gold} because of the kayaks", f"{gold}\nor not"):
+        score = task.score([text], [row])[0]
+        assert score.value < 1.0, text
+        assert score.value == 0.0 or isinstance(task.scorer, SetF1), text
+        if not isinstance(task.scorer, SetF1) or task.options is None:
+            assert task.parse(text, row) is None, text
 
 
 @every_case
