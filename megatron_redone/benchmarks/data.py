@@ -12,7 +12,8 @@ import shutil
 import statistics
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +77,10 @@ class Measured:
         return self.tokens / self.seconds
 
 
+Program = Callable[[Path, Path], Measured]
+"""Measures a text; the second file is one with a single document."""
+
+
 def write_text(path: Path, megabytes: float, seed: int = 0) -> int:
     """Writes about so many megabytes of made-up documents (Zipf's law over made-up words); returns their number."""
     random = numpy_rng(seed, "benchmark text")
@@ -125,8 +130,8 @@ def measure_data(benchmark: DataBenchmark, progress: Callable[[str], None]) -> t
     for megabytes in benchmark.memory_megabytes:
         path = folder / f"memory{megabytes}.jsonl"
         write_text(path, megabytes)
-        found = _ours(benchmark, max(benchmark.workers), path, one, shard_mib=64)
-        memory.append(Measured(f"{megabytes:,} MB", found.tokens, found.seconds, found.whole_seconds, found.peak_mib))
+        run = _ours(benchmark, max(benchmark.workers), 64, path, one)
+        memory.append(replace(run, name=f"{megabytes:,} MB"))
         progress(_said(memory[-1]))
         path.unlink()
     return runs, memory
@@ -136,20 +141,16 @@ def _said(run: Measured) -> str:
     return f"{run.name}: {run.tokens_per_second:,.0f} tokens/s, {run.whole_seconds:.1f} s, {run.peak_mib:,.0f} MiB"
 
 
-def _programs(benchmark: DataBenchmark) -> list[Callable[[Path, Path], Measured]]:
+def _programs(benchmark: DataBenchmark) -> list[Program]:
     most = max(benchmark.workers)
-    programs: list[Callable[[Path, Path], Measured]] = [
-        lambda text, one, workers=workers: _ours(benchmark, workers, text, one, benchmark.shard_mib)
-        for workers in benchmark.workers
-    ]
-    for fast in (False, True):
-        programs.append(lambda text, one, fast=fast: _library(benchmark, most, text, fast))
+    programs: list[Program] = [partial(_ours, benchmark, count, benchmark.shard_mib) for count in benchmark.workers]
+    programs += [partial(_library, benchmark, most, fast) for fast in (False, True)]
     if benchmark.peer is not None:
-        programs.append(lambda text, one: _peer(benchmark, most, text, one))
+        programs.append(partial(_peer, benchmark, most))
     return programs
 
 
-def _ours(benchmark: DataBenchmark, workers: int, text: Path, one: Path, shard_mib: int) -> Measured:
+def _ours(benchmark: DataBenchmark, workers: int, shard_mib: int, text: Path, one: Path) -> Measured:
     def run(corpus: Path) -> tuple[ProgramRun, int]:
         out = benchmark.folder / "ours"
         settings = [f"corpus={corpus.resolve()}", f"tokenizer={benchmark.tokenizer.resolve()}", f"workers={workers}"]
@@ -184,7 +185,7 @@ def _measured(name: str, whole: ProgramRun, start: ProgramRun, tokens: int) -> M
     return Measured(name, tokens, whole.seconds - start.seconds, whole.seconds, whole.peak_bytes / 2**20)
 
 
-def _library(benchmark: DataBenchmark, threads: int, text: Path, fast: bool) -> Measured:
+def _library(benchmark: DataBenchmark, threads: int, fast: bool, text: Path, one: Path) -> Measured:
     code = (
         "from megatron_redone.benchmarks.data import bare_library; "
         f"bare_library({str(benchmark.tokenizer / 'tokenizer.json')!r}, {str(text)!r}, {fast})"

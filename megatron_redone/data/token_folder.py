@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from megatron_redone.common.errors import DataError
+from megatron_redone.common.files import sha256_file
+from megatron_redone.data.indexed_writer import with_suffix
 from megatron_redone.data.tokenizer import Tokenizer
 
 TOKENS_FILE = "tokens.json"
@@ -26,7 +28,8 @@ class TokenShards:
         prefixes: of its shards in order, without suffix; empty where the split is.
         eos_stored: whether documents end with the end token on disk.
         tokenizer: fingerprint of the tokenizer; None where Megatron's own tools made the shards.
-        fingerprint: of the tokens: equal ones mean equal shards in equal order.
+        fingerprint: of the tokens: equal ones mean equal shards in equal order (of files without a `tokens.json`:
+            equal indexes).
     """
 
     folder: Path
@@ -62,9 +65,8 @@ def read_token_shards(folder: Path, split: Split = "train", eos_stored: bool = F
         prefixes = () if split == "validation" else tuple(_with_index(folder))
         if split == "train" and not prefixes:
             raise DataError(f"{folder}: neither {TOKENS_FILE} nor .idx files in it; tokenise the text first")
-        sizes = [(prefix.name, prefix.with_name(prefix.name + ".idx").read_bytes()) for prefix in prefixes]
-        digest = hashlib.sha256(b"".join(name.encode() + b"\0" + content for name, content in sizes)).hexdigest()
-        return TokenShards(folder, prefixes, eos_stored, None, digest)
+        indexes = "".join(f"{prefix.name} {sha256_file(with_suffix(prefix, '.idx'))}\n" for prefix in prefixes)
+        return TokenShards(folder, prefixes, eos_stored, None, hashlib.sha256(indexes.encode()).hexdigest())
     described = read_description(folder)
     shards: Sequence[Mapping[str, Any]] = described["splits"].get(split, {}).get("shards", ())
     hashes = "".join(shard["bin_sha256"] + shard["idx_sha256"] for shard in shards)

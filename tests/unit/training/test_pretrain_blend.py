@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ import torch
 
 from megatron_redone.checkpoint.config import CheckpointConfig
 from megatron_redone.common.errors import CheckpointError, ConfigError, DataError
+from megatron_redone.data.batch import PackedBatch
 from megatron_redone.data.blend import Blend, BlendedSamples, BlendPhase
 from megatron_redone.data.document import Document
 from megatron_redone.data.indexed_corpus import PretrainSamples, write_corpus
@@ -18,7 +20,8 @@ from megatron_redone.parallel.context import ParallelContext
 from megatron_redone.training.blend_ledger import BlendLedger
 from megatron_redone.training.config import OptimizerConfig, PretrainConfig, ValidationConfig
 from megatron_redone.training.engine import MegatronEngine
-from megatron_redone.training.pretrain import check_epochs, pretrain_blend
+from megatron_redone.training.ledger import DataLedger
+from megatron_redone.training.pretrain import check_epochs, pretrain_blend, train_on
 from megatron_redone.training.run import TrainingRun
 from megatron_redone.training.validation import Validation
 from megatron_redone.verification.layout import SpreadWeights
@@ -116,6 +119,47 @@ def test_a_changed_blend_loses_and_repeats_nothing(
         assert index < 4 * BATCH or resumed.read[index] == [d.sample_id for d in resumed.corpora[corpus][own]]
     assert all(own == list(range(len(own))) and own for own in taken.values())
     assert [counts[f"samples/{name}"] for name in corpora] == [len(own) for own in taken.values()]
+
+
+class OneReplica:
+    """A replica that trains nothing and notes the tokens of its rows."""
+
+    def __init__(self, rank: int, replicas: int) -> None:
+        self.context = SimpleNamespace(dp=SimpleNamespace(rank=rank, size=replicas))
+        self.row_multiple = 1
+        self.rows: list[list[list[int]]] = []
+
+    def train_step(self, batches: list[PackedBatch], objective: object, rate: float) -> dict[str, float]:
+        self.rows.append([batch.tokens.tolist() for batch in batches if float(batch.loss_weights.sum())])
+        return {"loss": 0.0}
+
+
+class OneRun:
+    """Runs all steps."""
+
+    trained_tokens = 0
+
+    def __init__(self) -> None:
+        self.ledger = DataLedger()
+
+    def steps(self, engine: object, num_steps: int, step: Callable[[int], Mapping[str, float]], **_: Any) -> None:
+        for number in range(num_steps):
+            step(number)
+
+
+@pytest.mark.parametrize("replicas", [2, 3, 4])
+def test_any_number_of_replicas_reads_the_same_rows(replicas: int, corpora: dict[str, PretrainSamples]) -> None:
+    def read(rank: int, size: int) -> tuple[list[list[list[int]]], dict[str, Any]]:
+        engine, run = OneReplica(rank, size), OneRun()
+        blended = BlendedSamples(list(corpora.values()), Blend(list(corpora), [BlendPhase(0, FIRST | {"code": 2.0})]))
+        train_on(blended, CONFIG, STEPS, engine, run)  # type: ignore[arg-type]
+        return engine.rows, run.ledger.state()
+
+    alone, ledger = read(0, 1)
+    ranks = [read(rank, replicas) for rank in range(replicas)]
+    assert all(state == ledger for _, state in ranks)
+    for step, rows in enumerate(alone):
+        assert sorted(rows) == sorted(row for found, _ in ranks for row in found[step])
 
 
 @pytest.mark.parametrize(
