@@ -119,8 +119,12 @@ def length_chart(result: FilterResult) -> str:
         figure, axes = new_figure(WIDTH, 230)
         for name, color in (("read", GREY), ("kept", BLUE)):
             bins = [(max(edge, 0.5), count) for edge, count in result.lengths.get(name, ())]
+            bins.append((bins[-1][0] * 2**0.5, 0) if bins else (1.0, 0))
             axes.step([edge for edge, _ in bins], [count for _, count in bins], where="post", color=color, label=name)
-        axes.set_xscale("log")
+        axes.set_xscale("log", base=2)
+        ticks = [4**power for power in range(16) if 4**power <= axes.get_xlim()[1]]
+        axes.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
+        axes.minorticks_off()
         axes.set_ylim(bottom=0)
         axes.set_xlabel("units in a document (words; Han characters)")
         axes.set_ylabel("documents")

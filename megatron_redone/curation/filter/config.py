@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Literal
+from typing import Literal, get_args
 
 from pydantic import Field
 
 from megatron_redone.config.artefact import Artefact
 from megatron_redone.config.base import StrictModel
 
-LANGUAGE_CODE = r"^[a-z]{2,3}$"
-PII_KINDS = ("email", "phone", "identity_card", "bank_card")
 PIIKind = Literal["email", "phone", "identity_card", "bank_card"]
+PII_KINDS: tuple[PIIKind, ...] = get_args(PIIKind)
 
 
 class EncodingRules(StrictModel):

@@ -9,13 +9,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 RECORD = np.dtype([("key", "<u8"), ("other", "<u8"), ("shard", "<u4"), ("index", "<u4")])
 """A document: the hash that decides, another hash, and where it stands."""
-Records = npt.NDArray[np.void]
+Records = npt.NDArray[Any]
 
 
 def hash_text(text: str) -> int:
@@ -43,7 +44,8 @@ def records_in_range(folder: Path, part: int, num_parts: int) -> Records:
         stop = len(keys) if high == 2**64 else np.searchsorted(keys, np.uint64(high))
         found.append(np.array(shard[start:stop]))
     records = np.concatenate(found) if found else np.zeros(0, RECORD)
-    return records[np.lexsort((records["index"], records["shard"], records["key"]))]
+    ordered: Records = records[np.lexsort((records["index"], records["shard"], records["key"]))]
+    return ordered
 
 
 def later_of_same_key(records: Records, different_only: bool) -> Records:
@@ -51,10 +53,13 @@ def later_of_same_key(records: Records, different_only: bool) -> Records:
     if not len(records):
         return records
     first = np.concatenate([[True], records["key"][1:] != records["key"][:-1]])
+    later = ~first
     if different_only:
-        of_first = records["other"][np.maximum.accumulate(np.where(first, np.arange(len(records)), 0))]
-        return records[~first & (records["other"] != of_first)]
-    return records[~first]
+        later &= (
+            records["other"] != records["other"][np.maximum.accumulate(np.where(first, np.arange(len(records)), 0))]
+        )
+    found: Records = records[later]
+    return found
 
 
 def write_places(path: Path, records: Records, num_shards: int) -> None:
@@ -83,7 +88,8 @@ def without_places(records: Records, folder: Path, num_shards: int) -> Records:
         [np.zeros(0, np.uint64), *(_place_keys(shard, read_places(folder, shard)) for shard in range(num_shards))]
     )
     own = records["shard"].astype(np.uint64) << np.uint64(32) | records["index"].astype(np.uint64)
-    return records[~np.isin(own, named)]
+    kept: Records = records[~np.isin(own, named)]
+    return kept
 
 
 def _place_keys(shard: int, indices: npt.NDArray[np.uint32]) -> npt.NDArray[np.uint64]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from datatrove.pipeline.dedup.minhash import MinhashDedupBuckets, MinhashDedupFilter
 
-from megatron_redone.curation.filter import steps
+from megatron_redone.curation.filter import judges, repeated, steps
 from megatron_redone.curation.filter.config import FilterConfig, MinHashConfig
 from megatron_redone.curation.filter.near_duplicates import Clusters, Signatures, datatrove_config
 from megatron_redone.curation.filter.pieces import Piece
@@ -80,22 +80,24 @@ def plan_passes(config: FilterConfig, inputs: Inputs, root: Path, seed: int) -> 
             [
                 steps.ReadAndJudge(inputs.pieces, accounts),
                 steps.WriteShard("judged", at.judged),
-                steps.WriteRecords(at.hashes),
+                repeated.WriteRecords(at.hashes),
             ],
         ),
-        Pass("ids", num_ranges, [steps.FindRepeated("ids", at.hashes, at.repeated_ids, tasks)]),
-        Pass("texts", num_ranges, [steps.FindRepeated("texts", at.hashes, at.repeated_texts, tasks, at.repeated_ids)]),
+        Pass("ids", num_ranges, [repeated.FindRepeated("ids", at.hashes, at.repeated_ids, tasks)]),
+        Pass(
+            "texts", num_ranges, [repeated.FindRepeated("texts", at.hashes, at.repeated_texts, tasks, at.repeated_ids)]
+        ),
     ]
-    last: list[Any] = [steps.ReadShard(at.judged), steps.DropRepeated(at.repeated_ids, at.repeated_texts, accounts)]
+    last: list[Any] = [steps.ReadShard(at.judged), repeated.DropRepeated(at.repeated_ids, at.repeated_texts, accounts)]
     if config.minhash is not None:
         passes += _near_duplicates(config.minhash, at, tasks, accounts)
-        recorder = steps.NearDuplicateRecorder(accounts)
+        recorder = repeated.NearDuplicateRecorder(accounts)
         last.append(MinhashDedupFilter(str(at.removals), exclusion_writer=recorder))
     if config.decontamination is not None:
         passes.append(
-            Pass("benchmarks", 1, [steps.IndexBenchmarks([*inputs.benchmarks], config.decontamination, at.index)])
+            Pass("benchmarks", 1, [judges.IndexBenchmarks([*inputs.benchmarks], config.decontamination, at.index)])
         )
-        last.append(steps.Decontaminate(at.index, accounts))
+        last.append(judges.Decontaminate(at.index, accounts))
     if config.language_model is not None:
         assert inputs.model is not None
         model = config.language_model
@@ -104,15 +106,15 @@ def plan_passes(config: FilterConfig, inputs: Inputs, root: Path, seed: int) -> 
             Pass(
                 "likelihood",
                 tasks,
-                [steps.ReadShard(at.unique), steps.ScoreLikelihood(inputs.model, model, at.scores)],
+                [steps.ReadShard(at.unique), judges.ScoreLikelihood(inputs.model, model, at.scores)],
                 uses_model=True,
             ),
-            Pass("bounds", 1, [steps.FindBounds(at.scores, model, at.bounds, seed)]),
+            Pass("bounds", 1, [judges.FindBounds(at.scores, model, at.bounds, seed)]),
         ]
-        last = [steps.ReadShard(at.unique), steps.DropUnlikely(at.scores, at.bounds, accounts)]
+        last = [steps.ReadShard(at.unique), judges.DropUnlikely(at.scores, at.bounds, accounts)]
     if config.tone is not None:
         assert inputs.tone_model is not None
-        last.append(steps.DropTone(inputs.tone_model, config.tone, accounts))
+        last.append(judges.DropTone(inputs.tone_model, config.tone, accounts))
     passes.append(Pass("keep", tasks, [*last, steps.CountKept(accounts), steps.WriteCorpus("corpus", inputs.corpus)]))
     return passes
 
@@ -120,7 +122,7 @@ def plan_passes(config: FilterConfig, inputs: Inputs, root: Path, seed: int) -> 
 def _near_duplicates(config: MinHashConfig, at: Folders, tasks: int, accounts: steps.Accounts) -> list[Pass]:
     """datatrove's four stages less the last, which filters."""
     settings = datatrove_config(config)
-    unique = steps.DropRepeated(at.repeated_ids, at.repeated_texts, accounts, accounted=False)
+    unique = repeated.DropRepeated(at.repeated_ids, at.repeated_texts, accounts, accounted=False)
     return [
         Pass("signatures", tasks, [steps.ReadShard(at.judged), unique, Signatures(at.signatures, config)]),
         Pass(
