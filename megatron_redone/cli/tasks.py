@@ -71,7 +71,7 @@ def _task_table(capability: str, tasks: Sequence[Task]) -> Table:
 
 def counts_table(tasks: Sequence[Task]) -> Table:
     """Number of tasks by capability and reward kind, with sums."""
-    counts = Counter((task.capability, task.reward_kind) for task in tasks)
+    counts: Counter[tuple[str, str]] = Counter((task.capability, task.reward_kind) for task in tasks)
     table = Table("capability", *REWARD_KINDS, "tasks")
     for capability in dict.fromkeys(task.capability for task in tasks):
         row = [counts[capability, kind] for kind in REWARD_KINDS]

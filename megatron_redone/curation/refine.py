@@ -12,7 +12,7 @@ from megatron_redone.data.chat_template import ChatTemplate
 from megatron_redone.generation.base import GenerationEngine, SamplingParams
 from megatron_redone.generation.prompts import fit_prompt
 from megatron_redone.tasks.base import Row
-from megatron_redone.tasks.catalogue import get_task
+from megatron_redone.tasks.catalogue import check_scorable, get_task
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,7 @@ def measure_difficulty(
     seed: int,
 ) -> list[MeasuredRow]:
     """Mean score of `num_samples` responses to each row; rows whose prompt is over the limit (`drop`) are left out."""
+    check_scorable(rows)
     whole = [template.prompt_ids(get_task(row.task).render(row)) for row in rows]
     prompts = {i: fitted for i, prompt in enumerate(whole) if (fitted := fit_prompt(prompt, config.generation))}
     params = SamplingParams.of(

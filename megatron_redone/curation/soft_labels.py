@@ -19,7 +19,7 @@ from megatron_redone.data.conversation import Message
 from megatron_redone.generation.base import Completion, GenerationEngine, SamplingParams
 from megatron_redone.generation.prompts import fit_prompt
 from megatron_redone.tasks.base import Row
-from megatron_redone.tasks.catalogue import get_task
+from megatron_redone.tasks.catalogue import check_scorable, get_task
 
 
 def soft_labels(
@@ -35,6 +35,7 @@ def soft_labels(
     Of rows in an order drawn from the seed twice as many as wanted are tried. A row whose best candidate is below the
     floor, or whose prompt is over the limit (`drop`), is left out.
     """
+    check_scorable(rows)
     order = sorted(rows, key=lambda row: derive_seed(seed, "soft label", row.id))[: 2 * wanted]
     whole = [template.prompt_ids(get_task(row.task).render(row)) for row in order]
     prompts = {i: fitted for i, prompt in enumerate(whole) if (fitted := fit_prompt(prompt, config.generation))}

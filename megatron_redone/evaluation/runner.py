@@ -18,7 +18,7 @@ from megatron_redone.scoring.base import Score, Scorer
 from megatron_redone.scoring.statistics import bootstrap_aggregate_interval, mean_interval
 from megatron_redone.tasks.base import Row
 from megatron_redone.tasks.baselines import copy_options, empty_prediction, majority_answer
-from megatron_redone.tasks.catalogue import get_task
+from megatron_redone.tasks.catalogue import check_scorable, get_task
 
 INTERVAL_SEED = 0
 NUM_RESAMPLES = 500
@@ -40,6 +40,7 @@ def evaluate(
     Held-out rows are never dropped: a prompt over the limit is answered in part (`over_long: truncate`) or counts as
     answered by nothing (`drop`); the settings of the result say how many there are.
     """
+    check_scorable(rows)
     whole = [template.prompt_ids(get_task(row.task).render(row)) for row in rows]
     prompts = {i: fitted for i, prompt in enumerate(whole) if (fitted := fit_prompt(prompt, config)) is not None}
     params = SamplingParams.of(config, template.stop_ids, seed=INTERVAL_SEED)

@@ -8,6 +8,7 @@ from typing import Any
 from megatron_redone.common.errors import DataError
 from megatron_redone.common.seeding import rng
 from megatron_redone.tasks.base import Row
+from megatron_redone.tasks.catalogue import check_scorable
 
 
 class PromptQueue:
@@ -23,6 +24,7 @@ class PromptQueue:
     def __init__(self, rows: Sequence[Row], balance: float, seed: int) -> None:
         if not rows:
             raise DataError("no rows to draw prompts from; check the stage's data and its task filter")
+        check_scorable(rows)
         self.seed = seed
         self.rows_of: dict[str, list[Row]] = {}
         for row in rows:

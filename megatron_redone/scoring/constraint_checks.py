@@ -20,7 +20,8 @@ _HIGHLIGHT = re.compile(r"\*\*[^*\n]+\*\*|\*[^*\n]+\*")
 _TITLE = re.compile(r"<<[^<>\n]*\w[^<>\n]*>>|《[^《》\n]*\w[^《》\n]*》")
 _PLACEHOLDER = re.compile(r"\[[^\[\]\n]+\]")
 _HASHTAG = re.compile(r"#[^\s#]+#?")
-_EMOJI = re.compile("[\u2600-\u27bf\u2b50\u2b55\U0001f1e6-\U0001f1ff\U0001f300-\U0001faff]")
+_PICTURE = "[\u2600-\u27bf\u2b50\u2b55\U0001f300-\U0001f3fa\U0001f400-\U0001faff][\ufe0f\U0001f3fb-\U0001f3ff]?"
+_EMOJI = re.compile(f"[\U0001f1e6-\U0001f1ff]{{2}}|{_PICTURE}(?:\u200d{_PICTURE})*")
 _FENCE = re.compile(r"\A```(?:json)?\s*(?P<body>.*?)\s*```\Z", re.DOTALL)
 _SPEAKER = re.compile(r"\A\s*[\w .·]{1,30}[:：](?!//)")
 _SEPARATORS = {"blank_line": re.compile(r"\n\s*\n"), "stars": re.compile(r"\s*\*\*\*\s*")}
@@ -206,7 +207,7 @@ def two_responses(text: str) -> str:
 
 
 def emoji(text: str, minimum: int | None = None, maximum: int | None = None) -> str:
-    """A number of emoji (code points of the emoji blocks)."""
+    """A number of emoji; one with a skin colour, a joined one and a flag count as one each."""
     return _between(len(_EMOJI.findall(text)), minimum, maximum, "emoji")
 
 

@@ -44,8 +44,13 @@ def longest_common_substring(first: str, second: str) -> int:
     return best
 
 
-def soft_hits(predicted: Sequence[Any], gold: Sequence[Any], similarity: Similarity) -> float:
-    """Sum of the similarities of one-to-one pairs, taken greedily from the most similar pair down."""
+def soft_hits(
+    predicted: Sequence[Any], gold: Sequence[Any], similarity: Similarity, min_similarity: float = 0.0
+) -> float:
+    """Sum of the similarities of one-to-one pairs, taken greedily from the most similar pair down.
+
+    A pair below `min_similarity` is none.
+    """
     pairs = [
         (similarity(mine, theirs), -row, -column)
         for row, mine in enumerate(predicted)
@@ -55,7 +60,7 @@ def soft_hits(predicted: Sequence[Any], gold: Sequence[Any], similarity: Similar
     used_columns: set[int] = set()
     hits = 0.0
     for value, row, column in sorted(pairs, reverse=True):
-        if value > 0.0 and row not in used_rows and column not in used_columns:
+        if value > 0.0 and value >= min_similarity and row not in used_rows and column not in used_columns:
             used_rows.add(row)
             used_columns.add(column)
             hits += value
@@ -71,9 +76,12 @@ class SoftF1:
 
     Attributes:
         similarity: 0..1 of two items; 1 for equal ones.
+        min_similarity: a pair below it counts nothing, so that unrelated texts earn nothing for the letters that they
+            share; 0.5 is the threshold that ANLS was published with (Biten et al. 2019).
     """
 
     similarity: Similarity
+    min_similarity: float = 0.5
     name: str = "soft_f1"
 
     def score(self, predictions: Sequence[Sequence[Any] | None], references: Sequence[Any]) -> list[Score]:
@@ -92,7 +100,7 @@ class SoftF1:
             return Score(0.0, parsed=False, statistics=statistics, reason=UNREADABLE)
         predicted_count = float(max(len(prediction), 1))
         both_empty = not prediction and not reference
-        hits = 1.0 if both_empty else soft_hits(prediction, reference, self.similarity)
+        hits = 1.0 if both_empty else soft_hits(prediction, reference, self.similarity, self.min_similarity)
         statistics = {"hits": hits, "predicted": predicted_count, "gold": gold_count}
         value = min(2.0 * hits / (predicted_count + gold_count), 1.0)
         return Score(value, parsed=True, statistics=statistics)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterable
 from difflib import get_close_matches
 
-from megatron_redone.common.errors import InputError
+from megatron_redone.common.errors import InputError, SandboxUnavailableError
 from megatron_redone.tasks import (
     chat,
     comments_and_notes,
@@ -29,6 +31,7 @@ from megatron_redone.tasks import (
     user_behaviour,
 )
 from megatron_redone.tasks.base import Task
+from megatron_redone.tasks.row import Row
 
 _MODULES = (
     content_understanding,
@@ -69,3 +72,18 @@ def get_task(name: str) -> Task:
     close = get_close_matches(name, TASKS, n=1, cutoff=0.4)
     remedy = f"did you mean {close[0]!r}?" if close else f"known tasks: {', '.join(TASKS)}"
     raise InputError(f"task {name!r} is not in the catalogue; {remedy}")
+
+
+def check_scorable(rows: Iterable[Row]) -> None:
+    """Called before anything is generated: answers to all the rows can be scored here.
+
+    Raises:
+        SandboxUnavailableError: some rows ask for programs, which only a sandbox can judge, and there is none.
+    """
+    programs = Counter(row.task for row in rows if get_task(row.task).reward_kind == "sandbox")
+    if programs:
+        found = ", ".join(f"{count} of {name}" for name, count in programs.items())
+        raise SandboxUnavailableError(
+            f"answers to {found} are programs that only a sandbox can judge, and no sandbox is available;"
+            " leave these rows out of rewards and evaluation (training on their gold answers is fine)"
+        )

@@ -17,7 +17,13 @@ _PERSONA = Field("persona")
 _ROLE_WORDS = Field("max_words", "integer", default=60)
 _SUGGESTION_WORDS = Field("max_words", "integer", default=15)
 _COMMENT_WORDS = Field("max_words", "integer", default=40)
-_KEYWORDS = Field("keywords", "texts", default=(), allow_empty=True)
+_KEYWORDS = Field(
+    "keywords",
+    "texts",
+    default=(),
+    allow_empty=True,
+    lead={"en": "\nWords that must occur: ", "zh": "\n必须出现的词："},
+)
 _EMOJI = Field("num_emoji", "integer", default=1)
 
 
@@ -154,8 +160,8 @@ STYLED_COMMENT = write_text(
     "styled_comment",
     CAPABILITY,
     {
-        "en": "Write a comment under the note in the style asked for. Words that must occur: {keywords}.",
-        "zh": "写评论：按要求的风格给笔记写一条评论。必须出现的词：{keywords}。",
+        "en": "Write a comment under the note in the style asked for.",
+        "zh": "写评论：按要求的风格给笔记写一条评论。",
     },
     (Field("note"), Field("reply_style"), _KEYWORDS, _COMMENT_WORDS, _EMOJI),
     KeptConstraints(),

@@ -106,7 +106,7 @@ def choose_labels(
     name: str, capability: str, ask: ByLanguage, fields: Sequence[Field], labels: Field, *, none: bool, **more: Any
 ) -> Task:
     """All labels that apply, or `none` where that is allowed; set F1."""
-    form = {"en": "Reply with all labels that apply, separated by commas", "zh": "回复所有适用的标签，用逗号分隔"}
+    form = {"en": "Reply with all that apply, separated by commas", "zh": "回复所有适用的，用逗号分隔"}
     form = _or_none(form) if none else {"en": form["en"] + ".", "zh": form["zh"] + "。"}
     options = answers.options_of(labels)
     parser = lists.parse_labels(options)

@@ -62,7 +62,7 @@ def list_columns(
     """
     num_columns = columns["en"].count("|") + 1
     form = {
-        "en": f"Reply with one a line as: {columns['en']}. If there is none, reply none.",
+        "en": f"Reply with one line for each: {columns['en']}. If there is none, reply none.",
         "zh": f"每行一条，格式：{columns['zh']}。没有则回复无。",
     }
     shown = (*fields, allowed) if allowed else tuple(fields)

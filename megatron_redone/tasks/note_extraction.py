@@ -74,11 +74,14 @@ EVENT_EXTRACTION = list_columns(
     "event_extraction",
     CAPABILITY,
     {
-        "en": "Events: list each event that readers could go to, with its time and place as the text says them.",
-        "zh": "活动抽取：列出读者可以参加的活动，时间和地点照原文。",
+        "en": (
+            "Events: list each event that readers could go to, with its time and place as the text says them; - for "
+            "what it does not say."
+        ),
+        "zh": "活动抽取：列出读者可以参加的活动，时间和地点照原文，没写的填 -。",
     },
     (TEXT,),
-    {"en": "event | time | place (- for what is not said)", "zh": "活动 | 时间 | 地点（没写填 -）"},
+    {"en": "event | time | place", "zh": "活动 | 时间 | 地点"},
     scorer=SoftF1(lists.row_similarity),
     within=(TEXT,),
     quoted=(0,),

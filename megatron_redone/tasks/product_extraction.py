@@ -35,11 +35,14 @@ PRICE_EXTRACTION = list_columns(
     "price_extraction",
     CAPABILITY,
     {
-        "en": "Prices: list what can be bought with its price and for how much of it, as the note says.",
-        "zh": "价格抽取：照原文列出可买的东西、价格和对应的数量。",
+        "en": (
+            "Prices: list what can be bought with its price and for how much of it, as the note says; - for an amount "
+            "not said."
+        ),
+        "zh": "价格抽取：照原文列出可买的东西、价格和对应的数量，没写数量填 -。",
     },
     NOTE_FIELDS,
-    {"en": "thing | price | amount (- if not said)", "zh": "东西 | 价格 | 数量（没写填 -）"},
+    {"en": "thing | price | amount", "zh": "东西 | 价格 | 数量"},
     within=NOTE_FIELDS,
     quoted=(0, 1),
 )
@@ -61,11 +64,11 @@ RECIPE_INGREDIENTS = list_columns(
     "recipe_ingredients",
     CAPABILITY,
     {
-        "en": "Ingredients: list what the recipe needs and how much, as written.",
-        "zh": "食材：照原文列出菜谱所需食材和用量。",
+        "en": "Ingredients: list what the recipe needs and how much, as written; - for an amount not said.",
+        "zh": "食材：照原文列出菜谱所需食材和用量，没写用量填 -。",
     },
     NOTE_FIELDS,
-    {"en": "ingredient | amount (- if not said)", "zh": "食材 | 用量（没写填 -）"},
+    {"en": "ingredient | amount", "zh": "食材 | 用量"},
     within=NOTE_FIELDS,
     quoted=(0,),
 )

@@ -83,7 +83,8 @@ def find_row(place: str) -> tuple[Row, str]:
     if not file or not wanted or (mark == ":" and not wanted.isdecimal()):
         raise InputError(f"{place!r} names no row; give FILE.jsonl:LINE (lines count from 1) or FILE.jsonl#ID")
     path = Path(file)
-    last, ids = 0, []
+    last = 0
+    ids: list[str] = []
     for number, value, problem in read_jsonl_lenient(path):
         last = number
         if mark == "#" and value is not None and len(ids) < MAX_IDS_COMPARED:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given, strategies as st
 
+from megatron_redone.common.errors import SandboxUnavailableError
 from megatron_redone.common.jsonl import read_jsonl
 from megatron_redone.data.chat_template import ChatTemplate
 from megatron_redone.evaluation.runner import baselines, evaluate, score_interval, write_evaluation
@@ -17,6 +18,7 @@ from megatron_redone.scoring.base import Score
 from megatron_redone.scoring.exact_match import ExactMatch
 from megatron_redone.tasks.base import Row
 from megatron_redone.tasks.catalogue import TASKS
+from megatron_redone.tasks.examples import example_row
 from tests.scripted_generation import ScriptedGenerator, number_in, sum_row, sums_template
 from tests.unit.tasks.sample_rows import sample_rows
 
@@ -100,7 +102,14 @@ def test_intervals_of_accuracies_hold_the_value_and_have_a_width(values: list[fl
     assert 0.0 <= low <= sum(values) / len(values) <= high <= 1.0 and low < high
 
 
-@pytest.mark.parametrize("name", [name for name, task in TASKS.items() if task.scorer.name != "exact_match"])
+ONE_OF_EACH_SCORER = {
+    task.scorer.name: name
+    for name, task in TASKS.items()
+    if task.scorer.name != "exact_match" and task.reward_kind != "sandbox"
+}.values()
+
+
+@pytest.mark.parametrize("name", ONE_OF_EACH_SCORER)
 def test_intervals_of_other_scores_lie_in_range(name: str) -> None:
     task = TASKS[name]
     rows = [row for language in task.languages for row in sample_rows(name, language)]
@@ -118,3 +127,11 @@ def test_baselines_are_scored_on_the_same_rows() -> None:
     assert found["always empty"].mean_score == 0.0 < found["majority"].mean_score
     without = {baseline.name: baseline for baseline in baselines(rows, [])}
     assert without["majority"].mean_score == 0.0  # nothing was seen that could be the most frequent
+
+
+def test_programs_are_refused_before_an_answer_is_generated(judge: Judge) -> None:
+    def never(prompt: str, sample: int) -> str:
+        raise AssertionError("generated")
+
+    with pytest.raises(SandboxUnavailableError, match="1 of code_generation"):
+        judge(never, [*ROWS, example_row("code_generation", "en")])

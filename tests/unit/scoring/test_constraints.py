@@ -47,6 +47,8 @@ CASES: list[tuple[str, dict[str, Any], str, str]] = [
     ("one_of", {"expressions": ["yes", "no"]}, "Yes!", "yesterday"),
     ("two_responses", {}, "one\n******\ntwo", "one\n******\none"),
     ("emoji", {"minimum": 1, "maximum": 1}, "socks 🧦", "🧦🧦"),
+    ("emoji", {"minimum": 3, "maximum": 3}, "👍🏽 👩\u200d👧 🇳🇴", "👍"),
+    ("emoji", {"minimum": 1, "maximum": 1}, "❤\ufe0f", "©"),
     ("hashtags", {"minimum": 2}, "#dry #socks#", "# dry #socks"),
     ("no_speaker", {}, "Well, dry socks: those!", "Kim: socks"),
     ("not_quoting", {"texts": ["bring dry socks please"]}, "bring wool", "you said Bring dry socks please!"),

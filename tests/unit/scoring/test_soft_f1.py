@@ -29,7 +29,12 @@ def test_bounds_symmetry_and_identity(first: list[str], second: list[str]) -> No
 
 def test_each_gold_item_is_matched_once() -> None:
     assert value(["sea", "sea", "sea"], ["sea"]) == pytest.approx(2 / 4)
-    assert value(["sea", "tea"], ["sea", "see"]) == pytest.approx(2 * (1 + 1 / 3) / 4)
+    assert value(["sea", "teas"], ["sea", "tea"]) == pytest.approx(2 * (1 + 3 / 4) / 4)
+
+
+def test_unrelated_texts_share_letters_and_earn_nothing() -> None:
+    assert value(["stone"], ["notes"]) == 0.0
+    assert SoftF1(text_similarity, min_similarity=0.0).score([["stone"]], [["notes"]])[0].value > 0.0
 
 
 def test_nothing_agrees_with_nothing_alone() -> None:

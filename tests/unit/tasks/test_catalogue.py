@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import pytest
 
-from megatron_redone.common.errors import InputError
-from megatron_redone.tasks.catalogue import TASKS, get_task
+from megatron_redone.common.errors import InputError, SandboxUnavailableError
+from megatron_redone.rl.prompts import PromptQueue
+from megatron_redone.tasks.catalogue import TASKS, check_scorable, get_task
+from megatron_redone.tasks.examples import example_row
 
 EXPECTED = {
     "content_understanding": {
@@ -30,6 +32,15 @@ def test_capabilities_and_names() -> None:
         assert set(task.languages) == set(task.templates) == {"en", "zh"}
         found.setdefault(task.capability, set()).add(name)
     assert {capability: found[capability] & names for capability, names in EXPECTED.items()} == EXPECTED
+
+
+def test_programs_are_refused_before_anything_is_generated() -> None:
+    rows = [example_row("code_generation", "en"), example_row("note_security", "en")]
+    check_scorable(rows[1:])
+    with pytest.raises(SandboxUnavailableError, match="1 of code_generation"):
+        check_scorable(rows)
+    with pytest.raises(SandboxUnavailableError, match="1 of code_generation"):
+        PromptQueue(rows, balance=1.0, seed=0)
 
 
 def test_get_task() -> None:
