@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from hypothesis import given, strategies as st
+from hypothesis import given, settings, strategies as st
 
 from megatron_redone.curation.filter.account import Account, length_bin, length_edge, logprob_bin
 
@@ -17,6 +17,7 @@ def filled(places: list[int]) -> Account:
     return account
 
 
+@settings(max_examples=30)
 @given(st.lists(st.integers(0, 1000), unique=True, max_size=30), st.integers(0, 30))
 def test_merged_accounts_equal_the_account_of_all(places: list[int], cut: int) -> None:
     import tempfile

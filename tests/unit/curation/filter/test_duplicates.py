@@ -3,7 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from hypothesis import given, strategies as st
+from hypothesis import given, settings, strategies as st
 
 from megatron_redone.common.seeding import rng
 from megatron_redone.curation.filter.config import MinHashConfig
@@ -38,6 +38,7 @@ def found(
     return {(shard, int(index)) for shard in range(len(shards)) for index in read_places(places, shard)}
 
 
+@settings(max_examples=30)
 @given(
     st.lists(st.lists(st.tuples(st.sampled_from("abcd"), st.sampled_from("wxyz")), max_size=6), min_size=1, max_size=4),
     st.integers(1, 5),
