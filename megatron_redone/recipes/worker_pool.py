@@ -42,7 +42,7 @@ class WorkerPool(Generic[W]):
             count, mp_context=multiprocessing.get_context("spawn"), initializer=start, initargs=arguments
         )
 
-    def __enter__(self) -> WorkerPool:
+    def __enter__(self) -> WorkerPool[W]:
         return self
 
     def __exit__(

@@ -71,7 +71,7 @@ def _draws(random: np.random.Generator, tempered: Floats, strengths: Floats) -> 
 def rounded_units(weights: Floats, num_units: int) -> npt.NDArray[np.int64]:
     """[D] whole units that add up to `num_units`, each less than one unit from weights / sum (largest remainders)."""
     exact = weights / weights.sum() * num_units
-    units = np.floor(exact).astype(np.int64)
+    units: npt.NDArray[np.int64] = np.floor(exact).astype(np.int64)
     remainders = np.argsort(-(exact - units), kind="stable")
     units[remainders[: num_units - int(units.sum())]] += 1
     return units
