@@ -60,7 +60,7 @@ def curate_regmix_mixtures_command(
 ) -> None:
     """Mixtures of domains for proxy runs to try, drawn around the natural one (RegMix, step 1).
 
-    `redone curate regmix-mixtures prior='{web: 900_000, weibo: 120_000}' num_mixtures=64 --out mixtures`
+    `redone curate regmix-mixtures prior='{web: 900000, weibo: 120000}' num_mixtures=64 --out mixtures`
     """
     _curate("regmix_mixtures", settings, out, again)
 

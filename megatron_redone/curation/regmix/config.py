@@ -27,7 +27,7 @@ class RegMixMixturesConfig(StrictModel):
     num_mixtures: int = Field(512, ge=2)
     """So many different mixtures (published: 512)."""
     prior: dict[str, float] | None = None
-    """Natural share of each domain in any unit (tokens, weights): `{weibo: 120_000, web: 3_000_000}`. Instead of
+    """Natural share of each domain in any unit (tokens, weights): `{weibo: 120000, web: 3000000}`. Instead of
     `domains`, whose tokens are counted."""
     temperature: float = Field(0.5, gt=0, le=1)
     """The prior is raised to this power before mixtures are drawn around it: small domains are tried more often."""
