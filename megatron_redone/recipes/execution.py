@@ -17,7 +17,8 @@ from megatron_redone.generation.base import GenerationEngine
 from megatron_redone.generation.config import GenerationConfig
 from megatron_redone.generation.megatron_engine import MegatronGenerator
 from megatron_redone.parallel.context import ParallelContext
-from megatron_redone.recipes.config import (
+from megatron_redone.recipes.graph import StageRun
+from megatron_redone.recipes.stage_config import (
     MODEL,
     EvaluationConfig,
     ScoredStage,
@@ -25,7 +26,6 @@ from megatron_redone.recipes.config import (
     TrainingStage,
     model_folder,
 )
-from megatron_redone.recipes.graph import StageRun
 from megatron_redone.recipes.workspace import resumable
 from megatron_redone.reporting.schema import EvaluationResult, Prediction
 from megatron_redone.tasks.reading import read_rows

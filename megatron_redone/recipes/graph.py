@@ -11,14 +11,8 @@ from typing import Any
 
 from megatron_redone.common.errors import ConfigError
 from megatron_redone.config.loading import apply_overrides, load_yaml, merge_sections, validate
-from megatron_redone.recipes.config import (
-    SECTION_DEFAULTS,
-    STAGE_KINDS,
-    RecipeConfig,
-    StageConfig,
-    artefacts_of,
-    is_path,
-)
+from megatron_redone.recipes.config import SECTION_DEFAULTS, STAGE_KINDS, RecipeConfig
+from megatron_redone.recipes.stage_config import StageConfig, artefacts_of, is_path
 
 
 @dataclass(frozen=True)

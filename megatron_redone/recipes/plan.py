@@ -12,19 +12,17 @@ from megatron_redone.models.config import ModelShape
 from megatron_redone.models.families import read_shape
 from megatron_redone.models.presets import get_preset
 from megatron_redone.parallel.config import ParallelConfig
-from megatron_redone.recipes.config import (
-    DAPOStage,
+from megatron_redone.recipes.config import DAPOStage, PretrainStage, SFTStage
+from megatron_redone.recipes.data_stages import TokenizerStage
+from megatron_redone.recipes.graph import Recipe
+from megatron_redone.recipes.stage_config import (
     ModelStage,
-    PretrainStage,
-    SFTStage,
     StageConfig,
-    TokenizerStage,
     TrainingStage,
     artefacts_of,
     is_path,
     model_folder,
 )
-from megatron_redone.recipes.graph import Recipe
 
 WEIGHT_BYTES = {"fp32": 4, "bf16": 2}
 OPTIMIZER_BYTES = {"fp32": 4 + 4 + 8, "bf16": 2 + 4 + 4 + 8}

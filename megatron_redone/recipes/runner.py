@@ -16,9 +16,9 @@ from megatron_redone.launch.environment import LaunchEnvironment
 from megatron_redone.launch.processes import end_with_parent
 from megatron_redone.parallel.config import ParallelConfig
 from megatron_redone.parallel.context import ParallelContext, build_context
-from megatron_redone.recipes.config import ModelStage
 from megatron_redone.recipes.execution import Execution
 from megatron_redone.recipes.graph import Recipe, StageRun
+from megatron_redone.recipes.stage_config import ModelStage
 from megatron_redone.recipes.stages import EXECUTORS, ON_ONE_RANK
 from megatron_redone.recipes.worker_pool import WorkerPool
 from megatron_redone.recipes.workspace import Workspace, utc_now

@@ -8,8 +8,9 @@ from typing import Any
 
 from megatron_redone.common.errors import ConfigError
 from megatron_redone.config.loading import apply_overrides, load_yaml, validate
-from megatron_redone.recipes.config import STAGE_KINDS, RecipeConfig, StageConfig, artefacts_of, is_path
+from megatron_redone.recipes.config import STAGE_KINDS, RecipeConfig
 from megatron_redone.recipes.graph import Recipe, StageRun
+from megatron_redone.recipes.stage_config import StageConfig, artefacts_of, is_path
 
 RUN_KEYS = ("seed", "max_refused_share")
 """Keys of a recipe that a file of one stage may hold as well."""

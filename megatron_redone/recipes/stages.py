@@ -24,7 +24,7 @@ from megatron_redone.data.tokenizer import load_tokenizer
 from megatron_redone.evaluation.runner import baselines, write_evaluation
 from megatron_redone.models.presets import get_preset
 from megatron_redone.models.weights import RandomWeights
-from megatron_redone.recipes import config as kinds
+from megatron_redone.recipes import config as kinds, data_stages
 from megatron_redone.recipes.execution import Execution, Executor
 from megatron_redone.recipes.executors.filter import run_filter, run_tone_model
 from megatron_redone.recipes.executors.interactions import run_general_text, run_interaction_logs, run_interactions
@@ -46,7 +46,7 @@ from megatron_redone.training.sft import sft
 
 def run_synthesize(execution: Execution) -> None:
     """Corpus and rows of the generated world."""
-    config = execution.config(kinds.SynthesizeStage)
+    config = execution.config(data_stages.SynthesizeStage)
     fields = {name: getattr(config, name) for name in SynthesizeConfig.model_fields}
     counts = generate(SynthesizeConfig(**{**fields, "seed": execution.seed + config.seed}), execution.work)
     atomic_write_json(execution.work / "counts.json", counts)
@@ -58,7 +58,7 @@ def run_synthesize(execution: Execution) -> None:
 
 def run_sns_bench_rows(execution: Execution) -> None:
     """Rows of the benchmark's files, and sums as general rows if any are asked for."""
-    config = execution.config(kinds.SNSBenchRowsStage)
+    config = execution.config(data_stages.SNSBenchRowsStage)
     found = sns_bench_rows(config, execution.input_path("data"), execution.max_refused_share, execution.seed)
     for split, rows in found.rows.items():
         if rows:

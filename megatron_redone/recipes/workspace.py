@@ -17,8 +17,8 @@ from typing import Any
 from megatron_redone.common.errors import DataError, InputError
 from megatron_redone.common.files import atomic_write_json, fsync_directory, sha256_path
 from megatron_redone.common.logging import get_logger
-from megatron_redone.recipes.config import is_path
 from megatron_redone.recipes.graph import Recipe, StageRun
+from megatron_redone.recipes.stage_config import is_path
 from megatron_redone.reporting.schema import Comparison, FileRecord, Manifest, Run, RunStage, Status
 from megatron_redone.version import __version__
 

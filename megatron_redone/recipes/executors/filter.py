@@ -15,7 +15,7 @@ from megatron_redone.curation.filter.tone_training import (
     jsonl_rows,
     train_tone_model,
 )
-from megatron_redone.recipes import config as kinds
+from megatron_redone.recipes import data_stages as kinds
 from megatron_redone.recipes.execution import Execution
 from megatron_redone.training.stop import stop_signal, stopped
 

@@ -11,7 +11,7 @@ from megatron_redone.curation.interactions.synthesis import synthesize_interacti
 from megatron_redone.curation.interactions.traffic import Platform
 from megatron_redone.curation.segments import estimated_tokens
 from megatron_redone.data.tokenizer import load_tokenizer
-from megatron_redone.recipes import config as kinds
+from megatron_redone.recipes import data_stages as kinds
 from megatron_redone.recipes.execution import Execution
 from megatron_redone.training.stop import stop_signal, stopped
 

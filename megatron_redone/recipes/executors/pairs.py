@@ -30,10 +30,10 @@ from megatron_redone.curation.pairs.option_order import option_pairs
 from megatron_redone.curation.pairs.pair import Pair
 from megatron_redone.curation.pairs.pair_files import MAX_PROBLEMS_SHOWN, AnswerPair, PairFile
 from megatron_redone.curation.pairs.progress_file import ProgressFile
-from megatron_redone.recipes import config as kinds
-from megatron_redone.recipes.config import model_folder
+from megatron_redone.recipes import data_stages as kinds
 from megatron_redone.recipes.execution import Execution
 from megatron_redone.recipes.executors.judges import identity_of, judge_of
+from megatron_redone.recipes.stage_config import model_folder
 from megatron_redone.tasks.catalogue import get_task
 from megatron_redone.tasks.row import Row
 from megatron_redone.training.stop import agreed_stop, stopped

@@ -33,7 +33,7 @@ from megatron_redone.data.indexed_corpus import PretrainSamples
 from megatron_redone.data.text_files import CORPUS
 from megatron_redone.launch.processes import end_with_parent
 from megatron_redone.parallel.context import build_context
-from megatron_redone.recipes import config as kinds
+from megatron_redone.recipes import data_stages as kinds
 from megatron_redone.recipes.execution import Execution
 from megatron_redone.recipes.worker_pool import WorkerPool
 from megatron_redone.reporting.regmix import write_regmix_page

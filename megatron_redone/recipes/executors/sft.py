@@ -11,7 +11,7 @@ from megatron_redone.curation.sft.mixing import GENERAL, SNS
 from megatron_redone.curation.sft.pool import SourceFile, source_files
 from megatron_redone.data.chat_template import ChatTemplate
 from megatron_redone.data.tokenizer import load_tokenizer
-from megatron_redone.recipes import config as kinds
+from megatron_redone.recipes import data_stages as kinds
 from megatron_redone.recipes.execution import Execution
 from megatron_redone.training.sft import Example
 

@@ -12,7 +12,7 @@ from megatron_redone.curation.stats.labellers import CategoryLabeller, KeywordLa
 from megatron_redone.data.chat_template import ChatTemplate
 from megatron_redone.data.tokenizer import load_tokenizer
 from megatron_redone.generation.complete import Completer
-from megatron_redone.recipes import config as kinds
+from megatron_redone.recipes import data_stages as kinds
 from megatron_redone.recipes.execution import Execution
 from megatron_redone.reporting.stats_page import write_stats_page
 

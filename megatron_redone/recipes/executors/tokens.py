@@ -6,7 +6,7 @@ from megatron_redone.curation.tokens.config import TokenizeConfig
 from megatron_redone.curation.tokens.corpus_texts import CorpusTexts
 from megatron_redone.curation.tokens.tokenize import tokenize
 from megatron_redone.data.tokenizer import train_sentencepiece
-from megatron_redone.recipes import config as kinds
+from megatron_redone.recipes import data_stages as kinds
 from megatron_redone.recipes.execution import Execution
 
 

@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 
 from megatron_redone.common.errors import DataError, InputError
-from megatron_redone.recipes.config import is_path
+from megatron_redone.recipes.stage_config import is_path
 from megatron_redone.recipes.workspace import MANIFEST
 from megatron_redone.reporting.schema import FileRecord, Manifest, validate_result
 

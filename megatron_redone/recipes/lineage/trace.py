@@ -9,10 +9,10 @@ from pathlib import Path
 
 from megatron_redone.common.errors import InputError
 from megatron_redone.common.files import sha256_path
-from megatron_redone.recipes.config import MODEL
 from megatron_redone.recipes.lineage.artefacts import Artefact, ArtefactGraph, Input
 from megatron_redone.recipes.lineage.occurrences import Occurrence, nearest_ids, occurrences
 from megatron_redone.recipes.lineage.training import Trained, is_training, trained_on
+from megatron_redone.recipes.stage_config import MODEL
 
 MODEL_FIELDS = ("model", "model.path")
 

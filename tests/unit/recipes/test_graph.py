@@ -11,15 +11,9 @@ from hypothesis import given, strategies as st
 from megatron_redone.common.errors import ConfigError
 from megatron_redone.config.artefact import Artefact, OptionalArtefact
 from megatron_redone.config.base import StrictModel
-from megatron_redone.recipes.config import (
-    DAPOStage,
-    DiagnoseStage,
-    PretrainStage,
-    SFTStage,
-    TargetSetStage,
-    artefacts_of,
-)
+from megatron_redone.recipes.config import DAPOStage, DiagnoseStage, PretrainStage, SFTStage, TargetSetStage
 from megatron_redone.recipes.graph import Recipe, StageRun, load_recipe
+from megatron_redone.recipes.stage_config import artefacts_of
 
 ROOT = Path(__file__).resolve().parents[3]
 TEXT = """\

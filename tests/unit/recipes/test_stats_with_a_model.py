@@ -11,7 +11,7 @@ from megatron_redone.data.tokenizer import load_tokenizer
 from megatron_redone.models.presets import get_preset
 from megatron_redone.models.weights import RandomWeights
 from megatron_redone.parallel.context import ParallelContext
-from megatron_redone.recipes.config import DataStatsStage
+from megatron_redone.recipes.data_stages import DataStatsStage
 from megatron_redone.recipes.execution import Execution
 from megatron_redone.recipes.executors import stats
 from megatron_redone.recipes.graph import StageRun
