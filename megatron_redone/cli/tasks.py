@@ -139,7 +139,10 @@ def render_row(place: str, answer: str | None, model: Path | None) -> None:
         DataError: the row is not valid; what can be shown of it is printed first.
     """
     row, where = find_row(place)
-    task = get_task(row.task)
+    try:
+        task = get_task(row.task)
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from error
     problems = task.validate(row)
     if problems:
         if not any(problem for field in task.fields for problem in field.problems(row)) and row.language in LANGUAGES:

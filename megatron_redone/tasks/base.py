@@ -201,7 +201,7 @@ def _option_problems(task: Task, row: Row) -> list[str]:
     if len(items) != len(slots):
         return [f"answer has {len(items)} items, expected {len(slots)}"]
     return [
-        f"gold answer {item!r} is not among its {len(options)} options"
+        f"gold answer {item!r} is not among its {len(options)} options{nearest(item, options)}"
         for item, options in zip(items, slots, strict=True)
         if item not in options
     ]

@@ -118,3 +118,10 @@ def test_scores() -> None:
 def test_no_text_raises(text: str) -> None:
     assert equal_value(text, "1") is False
     extract_answer(text)
+
+
+def test_the_same_text_is_the_same_answer_though_no_reader_takes_it_apart() -> None:
+    for text in (r"\text{Thursday and } 5!", "2^{3^{4^{5}}}", r"\begin{cases} x \\ y"):
+        assert equal_value(text, f" {text}")
+    assert not equal_value("", "")
+    assert not equal_value("2^{3^{4^{5}}}", "2^{3^{4^{6}}}")
