@@ -219,7 +219,8 @@ class BaselinesStage(StageConfig):
 STAGE_KINDS: dict[str, type[StageConfig]] = {
     get_args(stage.model_fields["kind"].annotation)[0]: stage
     for stage in (
-        SynthesizeStage, InteractionLogsStage, InteractionsStage, GeneralTextStage, SNSBenchRowsStage, TokenizerStage, TokenizeStage, PretrainStage, SFTSetStage, SFTStage,
+        SynthesizeStage, InteractionLogsStage, InteractionsStage, GeneralTextStage,
+        SNSBenchRowsStage, TokenizerStage, TokenizeStage, PretrainStage, SFTSetStage, SFTStage,
         RLSetStage, DAPOStage, DiagnoseStage, TargetSetStage, RefinementSetStage, EvaluateStage, BaselinesStage,
     )
 }  # fmt: skip
