@@ -116,7 +116,9 @@ def _path_tree(graph: ArtefactGraph, trace: PathTrace) -> Tree:
     branch = tree.add("read by" if trace.read_by else "read by: no stage")
     for other, read in trace.read_by:
         branch.add(escape(f"{_title(other)} as {read.field}"))
-    branch = tree.add("trained on it or on what was made of it" if trace.trained else "trained on it: no stage")
+    branch = tree.add(
+        "trained on it, on what was made of it, or on from there" if trace.trained else "trained on it: no stage"
+    )
     for artefact in trace.trained:
         branch.add(escape(_title(artefact)))
     return tree

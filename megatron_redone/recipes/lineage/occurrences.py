@@ -18,7 +18,7 @@ MADE_OF = "made_of"
 """Key of the ids that a row or document was made of."""
 MOST_NEEDLES = 32
 """Up to so many ids are looked for as bytes before a line is parsed; with more, every line is parsed."""
-_SHOWN_KEYS = ("task", "form", "language", "source", "origin", "user")
+_SHOWN_KEYS = ("task", "form", "language", "source", "origin")
 
 
 @dataclass(frozen=True)
