@@ -76,8 +76,8 @@ class RepetitionRules(StrictModel):
     ngram_characters: int = Field(8, ge=1)
     """Characters of an n-gram where most units are Han or kana characters: about five words."""
     min_units: int = Field(16, ge=2)
-    """In shorter texts only one unit, four times and more with nothing else, counts as repetition: who says "good night"
-    twice does not repeat."""
+    """In shorter texts only one unit, four times and more with nothing else, counts as repetition: who says "good
+    night" twice does not repeat."""
 
 
 class LanguageRules(StrictModel):
@@ -88,8 +88,8 @@ class LanguageRules(StrictModel):
     min_confidence: float = Field(0.5, ge=0, le=1)
     """A language that is told with less probability is unclear."""
     unclear: Literal["script", "drop"] = "script"
-    """What becomes of unclear texts: judged by script (Han is `zh`, Latin letters are `en`), or dropped. Slang and names
-    are unclear to the identifier more often than other languages are."""
+    """What becomes of unclear texts: judged by script (Han is `zh`, Latin letters are `en`), or dropped. Slang and
+    names are unclear to the identifier more often than other languages are."""
     min_letters: int = Field(20, ge=0)
     """Texts with fewer letters are judged by their script: the identifier guesses where there is little to see. A Han
     or kana character counts as four letters."""

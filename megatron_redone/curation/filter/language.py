@@ -17,6 +17,8 @@ _LATIN = re.compile("[a-zA-Z]")
 _NOT_LANGUAGE = re.compile(r"https?://\S+|www\.\S+|<[A-Z_]+>|[@#]\w+")
 CJK_LETTERS = 4
 """So many letters of an alphabet a Han or kana character counts for."""
+HAN_BESIDE_KANA = 6
+"""Japanese has at least one kana among so many characters; Chinese writers use の now and then."""
 IDENTIFIED_CHARACTERS = 500
 """The identifier reads so much of a text: more does not change its answer, and costs."""
 
@@ -24,8 +26,9 @@ IDENTIFIED_CHARACTERS = 500
 def language_of(text: str, min_letters: int) -> tuple[str, float]:
     """(code, probability) of the text's language.
 
-    Addresses, mentions and tags do not count. Texts with fewer letters than `min_letters` are told by script alone, with
-    probability 1, since nothing speaks against it; so is Chinese: between Han and Latin names the identifier wavers.
+    Addresses, mentions and tags do not count. Texts with fewer letters than `min_letters` are told by script alone,
+    with probability 1, since nothing speaks against it; so is Chinese: between Han and Latin names the identifier
+    wavers.
     """
     seen = _seen(text)
     by_script = _by_script(seen)
@@ -37,7 +40,7 @@ def language_of(text: str, min_letters: int) -> tuple[str, float]:
 
 
 def script_language(text: str) -> str:
-    """What the script alone says: mostly Han is `zh`, with kana `ja`, Latin letters `en`, else `und`."""
+    """What the script alone says: mostly Han is `zh`, with much kana `ja`, Latin letters `en`, else `und`."""
     return _by_script(_seen(text))
 
 
@@ -47,7 +50,7 @@ def _seen(text: str) -> str:
 
 def _by_script(text: str) -> str:
     letters, num_cjk = len(_LETTER.findall(text)), len(_CJK.findall(text))
-    if _KANA.search(text):
+    if len(_KANA.findall(text)) * HAN_BESIDE_KANA > num_cjk:
         return "ja"
     if num_cjk and num_cjk * CJK_LETTERS >= letters - num_cjk:
         return "zh"

@@ -13,9 +13,10 @@ CLEAN = {
     "zh short": "这家店真的不错！",
     "zh with english": "这次入手的 iPhone 拍照效果比想象中好，夜景也很干净，推荐给喜欢 vlog 的朋友们。",
     "en slang": "gonna grab coffee lol brb ya'll stay put",
-    "en entities": "So happy today " + "&#128514;" * 12 + " wow!",
+    "en entities": "So happy today with you all " + "&#128514;" * 6 + " wow!",
     "en with address": "I rescued a baby bird http://t.co/Ad7yy4Cxxx",
     "zh with names": "恭喜入选年度最期待的25部外语片25ofthemostanticipatedforeignfilmsof2014",
+    "zh with kana": "这家店の奶茶真的好喝，周末和姐妹们一起去排队也值得，推荐大家试试看。",
     "zh chat": "加油！晚安！\n晚安",
     "accents": "The café near the old station, a naïve little place with a strange façade, is where Zoë and I met.",
 }
