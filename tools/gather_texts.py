@@ -1,6 +1,6 @@
 """Turns public data sets in their own formats into documents for `redone curate filter`.
 
-    python tools/gather_texts.py DATA_FOLDER OUT_FOLDER [--sets cold davidson ...]
+    python tools/gather_texts.py DATA_FOLDER OUT_FOLDER [--sets cold davidson ...] [--every 100]
 
 Each document says in `source` which file and which index (row from 0) it comes from. Tokenised Chinese is joined: its
 spaces are the data set's, not the writer's. One file a data set; only sets that are there are read.
@@ -94,6 +94,7 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("out", type=Path)
     parser.add_argument("--sets", nargs="+", choices=sorted(SETS), default=list(SETS))
+    parser.add_argument("--every", type=int, default=1, help="take every so-manieth row of each file")
     arguments = parser.parse_args()
     for name in arguments.sets:
         folder = arguments.data / name
@@ -103,6 +104,7 @@ def main() -> None:
         rows = (
             {"id": f"{name}/{file}/{index}", "text": text, "source": f"{name}/{file}:{index}"}
             for file, index, text in SETS[name](folder)
+            if index % arguments.every == 0
         )
         print(f"{name}: {write_jsonl(arguments.out / f'{name}.jsonl', rows)} documents")
 

@@ -58,7 +58,7 @@ class ContentRules(StrictModel):
     max_symbol_share: float = Field(0.3, ge=0, le=1)
     """Largest share of characters, spaces left out, that are neither letters nor digits nor usual punctuation (emoji,
     box drawing, `#`, `|`)."""
-    max_url_share: float = Field(0.3, ge=0, le=1)
+    max_url_share: float = Field(0.5, ge=0, le=1)
     """Largest share of characters that belong to web addresses."""
 
 
@@ -76,7 +76,8 @@ class RepetitionRules(StrictModel):
     ngram_characters: int = Field(8, ge=1)
     """Characters of an n-gram where most units are Han or kana characters: about five words."""
     min_units: int = Field(16, ge=2)
-    """Shorter texts are judged by whether they are one unit or one sentence again and again only."""
+    """In shorter texts only one unit, four times and more with nothing else, counts as repetition: who says "good
+    night" twice does not repeat."""
 
 
 class LanguageRules(StrictModel):
@@ -85,7 +86,10 @@ class LanguageRules(StrictModel):
     keep: tuple[str, ...] = ("zh", "en")
     """Two-letter codes of the languages to keep; empty keeps all and does not look."""
     min_confidence: float = Field(0.5, ge=0, le=1)
-    """A text whose language is told with less probability is dropped as unclear."""
+    """A language that is told with less probability is unclear."""
+    unclear: Literal["script", "drop"] = "script"
+    """What becomes of unclear texts: judged by script (Han is `zh`, Latin letters are `en`), or dropped. Slang and
+    names are unclear to the identifier more often than other languages are."""
     min_letters: int = Field(20, ge=0)
     """Texts with fewer letters are judged by their script: the identifier guesses where there is little to see. A Han
     or kana character counts as four letters."""

@@ -13,9 +13,12 @@ UNKNOWN = "und"
 _LETTER = re.compile(r"[^\W\d_]")
 _CJK = re.compile(rf"[{CJK}]")
 _KANA = re.compile("[\u3041-\u3096\u30a1-\u30fa]")
+_LATIN = re.compile("[a-zA-Z]")
 _NOT_LANGUAGE = re.compile(r"https?://\S+|www\.\S+|<[A-Z_]+>|[@#]\w+")
 CJK_LETTERS = 4
 """So many letters of an alphabet a Han or kana character counts for."""
+HAN_BESIDE_KANA = 6
+"""Japanese has at least one kana among so many characters; Chinese writers use の now and then."""
 IDENTIFIED_CHARACTERS = 500
 """The identifier reads so much of a text: more does not change its answer, and costs."""
 
@@ -23,30 +26,36 @@ IDENTIFIED_CHARACTERS = 500
 def language_of(text: str, min_letters: int) -> tuple[str, float]:
     """(code, probability) of the text's language.
 
-    Addresses, mentions and tags do not count. Short texts are told by script alone: Han without kana is `zh`, with kana
-    `ja`, Latin letters `en` with probability 1, since nothing speaks against it.
+    Addresses, mentions and tags do not count. Texts with fewer letters than `min_letters` are told by script alone,
+    with probability 1, since nothing speaks against it; so is Chinese: between Han and Latin names the identifier
+    wavers.
     """
-    seen = " ".join(_NOT_LANGUAGE.sub(" ", text[:IDENTIFIED_CHARACTERS]).split())
-    letters = len(_LETTER.findall(seen))
+    seen = _seen(text)
+    by_script = _by_script(seen)
     num_cjk = len(_CJK.findall(seen))
-    kana = len(_KANA.findall(seen))
-    if letters + (CJK_LETTERS - 1) * num_cjk < min_letters:
-        return _by_script(seen, letters, num_cjk, kana)
+    if by_script == "zh" or len(_LETTER.findall(seen)) + (CJK_LETTERS - 1) * num_cjk < min_letters:
+        return by_script, 1.0
     code, probability = _identifier().classify(seen)
-    if num_cjk > letters / 2 and not kana:
-        return "zh", 1.0  # han alone: the identifier takes some of it for Japanese
     return str(code), float(probability)
 
 
-def _by_script(text: str, letters: int, num_cjk: int, kana: int) -> tuple[str, float]:
-    if kana:
-        return "ja", 1.0
-    if num_cjk * 2 >= letters and num_cjk:
-        return "zh", 1.0
-    latin = sum("a" <= char.lower() <= "z" for char in text)
-    if latin and latin >= letters - num_cjk:
-        return "en", 1.0
-    return UNKNOWN, 1.0 if letters else 0.0
+def script_language(text: str) -> str:
+    """What the script alone says: mostly Han is `zh`, with much kana `ja`, Latin letters `en`, else `und`."""
+    return _by_script(_seen(text))
+
+
+def _seen(text: str) -> str:
+    return " ".join(_NOT_LANGUAGE.sub(" ", text[:IDENTIFIED_CHARACTERS]).split())
+
+
+def _by_script(text: str) -> str:
+    letters, num_cjk = len(_LETTER.findall(text)), len(_CJK.findall(text))
+    if len(_KANA.findall(text)) * HAN_BESIDE_KANA > num_cjk:
+        return "ja"
+    if num_cjk and num_cjk * CJK_LETTERS >= letters - num_cjk:
+        return "zh"
+    latin = len(_LATIN.findall(text))
+    return "en" if latin and latin * 2 > letters else UNKNOWN
 
 
 @functools.cache

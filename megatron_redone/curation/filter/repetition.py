@@ -10,6 +10,8 @@ import numpy as np
 from megatron_redone.curation.filter.config import RepetitionRules
 from megatron_redone.data.ngrams import Hashes, ngram_hashes
 
+ONE_UNIT_AGAIN = 4
+"""A text that is one unit so often, and nothing else, repeats itself however short it is."""
 _SENTENCE_END = re.compile(r"[。！？!?；;\n]+|(?<=[.…])\s+")
 
 
@@ -23,20 +25,17 @@ def repetition_problem(text: str, hashes: Hashes, mostly_cjk: bool, rules: Repet
         hashes: [m] of the text's units.
         mostly_cjk: whether n-grams are counted in characters instead of words.
     """
-    line = repeated_share(text.split("\n"))
-    if line > rules.max_line_share:
-        return f"lines {line:.2f} above {rules.max_line_share}"
-    sentence = repeated_share(_SENTENCE_END.split(text))
-    if sentence > rules.max_sentence_share:
-        return f"sentences {sentence:.2f} above {rules.max_sentence_share}"
-    n = rules.ngram_characters if mostly_cjk else rules.ngram_words
     if len(hashes) < rules.min_units:
-        n = 1
-        if len(hashes) < 4 or len(np.unique(hashes)) > 1:
-            return None
-    share = repeated_ngram_share(hashes, n)
-    if share > rules.max_ngram_share:
-        return f"{n}-grams {share:.2f} above {rules.max_ngram_share}"
+        again_and_again = len(hashes) >= ONE_UNIT_AGAIN and len(np.unique(hashes)) == 1
+        return f"one unit {len(hashes)} times" if again_and_again else None
+    n = rules.ngram_characters if mostly_cjk else rules.ngram_words
+    for what, share, limit in (
+        ("lines", repeated_share(text.split("\n")), rules.max_line_share),
+        ("sentences", repeated_share(_SENTENCE_END.split(text)), rules.max_sentence_share),
+        (f"{n}-grams", repeated_ngram_share(hashes, n), rules.max_ngram_share),
+    ):
+        if share > limit:
+            return f"{what} {share:.2f} above {limit}"
     return None
 
 

@@ -3,6 +3,7 @@ time. The paper names a few kinds only; which rules there are, and their thresho
 
 from __future__ import annotations
 
+import html
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,7 +16,7 @@ from megatron_redone.curation.filter.encoding import (
     num_control,
     without_control,
 )
-from megatron_redone.curation.filter.language import language_of
+from megatron_redone.curation.filter.language import language_of, script_language
 from megatron_redone.curation.filter.markup import num_remains, without_markup
 from megatron_redone.curation.filter.pii import masked
 from megatron_redone.curation.filter.repetition import repetition_problem
@@ -63,8 +64,7 @@ def judge(text: str, config: FilterConfig) -> Judgement:
         repeated = repetition_problem(text, unit_hashes(found), mostly_cjk, config.repetition)
         problem = ("repetition", repeated) if repeated else None
     if problem is None and config.language.keep:
-        language, confidence = language_of(text, config.language.min_letters)
-        problem = _language(language, confidence, config)
+        language, problem = _language(text, config)
     text, masks = masked(text, config.pii.mask, config.pii.phone_regions)
     if problem is not None:
         return Judgement(text, len(found), language, *problem)
@@ -98,7 +98,7 @@ def _clean(text: str, config: FilterConfig, changed: dict[str, int]) -> tuple[st
         too_many = remains > config.html.max_tags
         return text, ("html", f"{remains} tags above {config.html.max_tags}") if too_many else None
     plain = without_markup(text)
-    share = 1.0 - len(plain) / len(text)
+    share = 1.0 - len(plain) / len(html.unescape(text))  # an emoji that is spelt as an entity is no markup
     if share > config.html.max_markup_share:
         return plain, ("html", f"markup {share:.2f} above {config.html.max_markup_share}")
     changed["tags"] = remains
@@ -135,10 +135,13 @@ def symbol_share(text: str) -> float:
     return len(_NO_SYMBOLS.sub("", text)) / seen if seen else 0.0
 
 
-def _language(language: str, confidence: float, config: FilterConfig) -> tuple[str, str] | None:
+def _language(text: str, config: FilterConfig) -> tuple[str, tuple[str, str] | None]:
     rules = config.language
+    language, confidence = language_of(text, rules.min_letters)
     if confidence < rules.min_confidence:
-        return "language_unclear", f"{language} with {confidence:.2f} below {rules.min_confidence}"
+        if rules.unclear == "drop":
+            return language, ("language_unclear", f"{language} with {confidence:.2f} below {rules.min_confidence}")
+        language = script_language(text)
     if language not in rules.keep:
-        return "language", f"{language} is none of {', '.join(rules.keep)}"
-    return None
+        return language, ("language", f"{language} is none of {', '.join(rules.keep)}")
+    return language, None

@@ -12,6 +12,12 @@ CLEAN = {
     "zh": "周末和朋友去了城西的小店，点了三道菜，味道清淡但是很鲜，老板还送了一碗汤，下次想带爸妈一起来。",
     "zh short": "这家店真的不错！",
     "zh with english": "这次入手的 iPhone 拍照效果比想象中好，夜景也很干净，推荐给喜欢 vlog 的朋友们。",
+    "en slang": "gonna grab coffee lol brb ya'll stay put",
+    "en entities": "So happy today with you all " + "&#128514;" * 6 + " wow!",
+    "en with address": "I rescued a baby bird http://t.co/Ad7yy4Cxxx",
+    "zh with names": "恭喜入选年度最期待的25部外语片25ofthemostanticipatedforeignfilmsof2014",
+    "zh with kana": "这家店の奶茶真的好喝，周末和姐妹们一起去排队也值得，推荐大家试试看。",
+    "zh chat": "加油！晚安！\n晚安",
     "accents": "The café near the old station, a naïve little place with a strange façade, is where Zoë and I met.",
 }
 GOOD_ZH, GOOD_EN = CLEAN["zh"], CLEAN["en"]
@@ -36,6 +42,7 @@ PLANTED = [
     ("repetition", "The best place to buy cheap shoes online is here today friends " * 5),
     ("repetition", "哈哈哈哈哈哈哈哈哈哈哈哈哈哈哈哈哈哈哈哈哈哈"),
     ("repetition", "no no no no no no no no"),
+    ("language", "Вчера мы ездили на поезде к морю, и весь день стояла прекрасная погода."),
     ("language", "Gestern sind wir mit dem Zug an die Küste gefahren, und das Wetter war die ganze Zeit wunderschön."),
     ("language", "昨日は友達と一緒に海まで電車で行きました。天気がとても良くて、写真をたくさん撮りました。"),
 ]
@@ -109,3 +116,8 @@ def test_private_data_is_masked_in_kept_and_dropped_texts() -> None:
 
 def test_half_a_surrogate_pair_leaves_no_trace_in_what_is_written() -> None:
     judge(GOOD_EN + "\ud83d", FilterConfig()).text.encode("utf-8")
+
+
+def test_unclear_languages_may_be_dropped() -> None:
+    config = FilterConfig.model_validate({"language": {"unclear": "drop"}})
+    assert judge(CLEAN["en slang"], config).reason == "language_unclear"
