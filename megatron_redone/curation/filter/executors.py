@@ -127,6 +127,7 @@ def run_locally(
     with _Watch(stop, stop_file) as watch, _Workers(config.workers) as pool:
         for one in passes:
             began = time.monotonic()
+            watch.look()
             folder = str(work / "passes" / one.name)
             executor = HostExecutor(one.pipeline, stop_file, tasks=one.num_tasks, logging_dir=folder)
             try:
@@ -149,11 +150,15 @@ class _Watch:
         self._thread = threading.Thread(target=self._look, daemon=True)
 
     def _look(self) -> None:
-        while not self._done.wait(SECONDS_BETWEEN_LOOKS):
-            self.reason = self.stop()
-            if self.reason is not None:
-                self.stop_file.touch()
-                return
+        while not self._done.wait(SECONDS_BETWEEN_LOOKS) and not self.look():
+            pass
+
+    def look(self) -> bool:
+        """Asks once; whether to stop."""
+        self.reason = self.reason or self.stop()
+        if self.reason is not None:
+            self.stop_file.touch()
+        return self.reason is not None
 
     def __enter__(self) -> _Watch:
         self._thread.start()

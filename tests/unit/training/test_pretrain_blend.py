@@ -142,6 +142,9 @@ class OneRun:
     def __init__(self) -> None:
         self.ledger = DataLedger()
 
+    def note_samples(self, read: list[str]) -> None:
+        self.ledger.add(read)
+
     def steps(self, engine: object, num_steps: int, step: Callable[[int], Mapping[str, float]], **_: Any) -> None:
         for number in range(num_steps):
             step(number)
