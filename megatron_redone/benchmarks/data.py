@@ -1,13 +1,15 @@
 """Speed and memory of tokenizing, against the bare tokenizer library and Megatron-LM's own script.
 
-Every program reads the same text with the same tokenizer. Tokens a second are those of the work without the start of
-the program: of ours and of the peer's, the time for a text of one document, measured in the same round, is taken off.
-The bare library is timed inside, without reading the text.
+Every program reads the same text with the same tokenizer. Tokens a second leave out the start of Python and of imports,
+by what each program says itself: ours the seconds of its stage (reading the files through, starting its processes,
+encoding, writing, counting ids), Megatron-LM's script its documents a second (encoding and writing, counted when its
+processes stand), the bare library the calls alone. The seconds of the whole program stand beside.
 """
 
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import statistics
 import sys
@@ -22,8 +24,9 @@ import numpy as np
 from megatron_redone.benchmarks.program import ProgramRun, run_program
 from megatron_redone.common.errors import DataError
 from megatron_redone.common.seeding import numpy_rng
+from megatron_redone.data.indexed_writer import UINT16_BELOW
 from megatron_redone.data.text_files import Piece, read_texts, scan
-from megatron_redone.data.token_folder import read_description
+from megatron_redone.data.tokenizer import load_tokenizer
 from megatron_redone.launch.processes import redone_command
 
 NUM_WORDS = 30_000
@@ -68,6 +71,8 @@ class Measured:
     seconds: float
     """Without the start of the program."""
     whole_seconds: float
+    cpu_seconds: float
+    """Of the whole program and its processes."""
     peak_mib: float
     """Of the program and its processes together."""
 
@@ -77,8 +82,8 @@ class Measured:
         return self.tokens / self.seconds
 
 
-Program = Callable[[Path, Path], Measured]
-"""Measures a text; the second file is one with a single document."""
+Program = Callable[[Path], Measured]
+"""Measures a text."""
 
 
 def write_text(path: Path, megabytes: float, seed: int = 0) -> int:
@@ -116,12 +121,10 @@ def measure_data(benchmark: DataBenchmark, progress: Callable[[str], None]) -> t
     text = benchmark.text or folder / "text.jsonl"
     if benchmark.text is None:
         write_text(text, benchmark.megabytes)
-    one = folder / "one.jsonl"
-    one.write_text(json.dumps({"id": "one", "text": "one document"}) + "\n", encoding="utf-8")
     runs: list[Measured] = []
     for _ in range(benchmark.rounds):
         for measure in _programs(benchmark):
-            runs.append(measure(text, one))
+            runs.append(measure(text))
             progress(_said(runs[-1]))
     if len({run.tokens for run in runs}) > 1:
         found = {run.name: run.tokens for run in runs}
@@ -130,7 +133,7 @@ def measure_data(benchmark: DataBenchmark, progress: Callable[[str], None]) -> t
     for megabytes in benchmark.memory_megabytes:
         path = folder / f"memory{megabytes}.jsonl"
         write_text(path, megabytes)
-        run = _ours(benchmark, max(benchmark.workers), 64, path, one)
+        run = _ours(benchmark, max(benchmark.workers), 64, path)
         memory.append(replace(run, name=f"{megabytes:,} MB"))
         progress(_said(memory[-1]))
         path.unlink()
@@ -150,42 +153,37 @@ def _programs(benchmark: DataBenchmark) -> list[Program]:
     return programs
 
 
-def _ours(benchmark: DataBenchmark, workers: int, shard_mib: int, text: Path, one: Path) -> Measured:
-    def run(corpus: Path) -> tuple[ProgramRun, int]:
-        out = benchmark.folder / "ours"
-        settings = [f"corpus={corpus.resolve()}", f"tokenizer={benchmark.tokenizer.resolve()}", f"workers={workers}"]
-        settings += [f"shard_mib={shard_mib}", "end_token=true", "--out", str(out.resolve())]
-        found = run_program("ours", redone_command(["curate", "tokenize", *settings]), cold=False)
-        tokens = int(read_description(out)["counts"]["tokens"])
-        shutil.rmtree(out)
-        return found, tokens
-
-    start, whole = run(one)[0], run(text)
-    return _measured(f"ours, {workers} worker(s)", whole[0], start, whole[1])
+def _ours(benchmark: DataBenchmark, workers: int, shard_mib: int, text: Path) -> Measured:
+    out = benchmark.folder / "ours"
+    settings = [f"corpus={text.resolve()}", f"tokenizer={benchmark.tokenizer.resolve()}", f"workers={workers}"]
+    settings += [f"shard_mib={shard_mib}", "end_token=true", "--out", str(out.resolve())]
+    found = run_program("ours", redone_command(["curate", "tokenize", *settings]), cold=False)
+    manifest = json.loads((out / "manifest.json").read_text(encoding="utf-8"))
+    shutil.rmtree(out)
+    return _measured(f"ours, {workers} worker(s)", found, manifest["counts"]["tokens"], manifest["seconds"])
 
 
-def _peer(benchmark: DataBenchmark, workers: int, text: Path, one: Path) -> Measured:
-    def run(corpus: Path) -> tuple[ProgramRun, int]:
-        prefix = benchmark.folder / "peer"
-        command = ["env", f"PYTHONPATH={benchmark.peer_path}", sys.executable, "-W", "ignore", str(benchmark.peer)]
-        command += ["--input", str(corpus), "--output-prefix", str(prefix), "--workers", str(workers), "--append-eod"]
-        command += ["--tokenizer-type", "HuggingFaceTokenizer", "--tokenizer-model", str(benchmark.tokenizer)]
-        found = run_program("peer", command, cold=False)
-        data = prefix.with_name("peer_text_document.bin")
-        tokens = data.stat().st_size // 4  # as int32: larger vocabularies than 65,500
-        for path in (data, data.with_suffix(".idx")):
-            path.unlink()
-        return found, tokens
+def _peer(benchmark: DataBenchmark, workers: int, text: Path) -> Measured:
+    prefix, documents = benchmark.folder / "peer", scan(text, 1 << 62).num_lines
+    command = ["env", f"PYTHONPATH={benchmark.peer_path}", sys.executable, "-W", "ignore", str(benchmark.peer)]
+    command += ["--input", str(text), "--output-prefix", str(prefix), "--workers", str(workers), "--append-eod"]
+    command += ["--tokenizer-type", "HuggingFaceTokenizer", "--tokenizer-model", str(benchmark.tokenizer)]
+    command += ["--log-interval", str(documents)]  # it tells its rate once, after the last document
+    found = run_program("peer", command, cold=False)
+    rates = re.findall(r"Processed (\d+) documents \(([\d.]+) docs/s", found.errors)
+    if not rates or int(rates[-1][0]) != documents:
+        raise DataError(f"{benchmark.peer}: does not tell its rate as expected; it said {found.errors[-500:]!r}")
+    data = prefix.with_name("peer_text_document.bin")
+    size = 2 if load_tokenizer(benchmark.tokenizer).vocab_size < UINT16_BELOW else 4
+    tokens = data.stat().st_size // size
+    for path in (data, data.with_suffix(".idx")):
+        path.unlink()
+    return _measured(
+        f"Megatron-LM preprocess_data.py, {workers} workers", found, tokens, documents / float(rates[-1][1])
+    )
 
-    start, whole = run(one)[0], run(text)
-    return _measured(f"Megatron-LM preprocess_data.py, {workers} workers", whole[0], start, whole[1])
 
-
-def _measured(name: str, whole: ProgramRun, start: ProgramRun, tokens: int) -> Measured:
-    return Measured(name, tokens, whole.seconds - start.seconds, whole.seconds, whole.peak_bytes / 2**20)
-
-
-def _library(benchmark: DataBenchmark, threads: int, fast: bool, text: Path, one: Path) -> Measured:
+def _library(benchmark: DataBenchmark, threads: int, fast: bool, text: Path) -> Measured:
     code = (
         "from megatron_redone.benchmarks.data import bare_library; "
         f"bare_library({str(benchmark.tokenizer / 'tokenizer.json')!r}, {str(text)!r}, {fast})"
@@ -193,8 +191,11 @@ def _library(benchmark: DataBenchmark, threads: int, fast: bool, text: Path, one
     settings = ["env", f"RAYON_NUM_THREADS={threads}", "TOKENIZERS_PARALLELISM=true"]
     found = run_program("library", [*settings, sys.executable, "-c", code], cold=False)
     tokens, seconds = json.loads(found.output)
-    name = f"bare library, encode_batch{'_fast' * fast}, {threads} thread(s)"
-    return Measured(name, tokens, seconds, found.seconds, found.peak_bytes / 2**20)
+    return _measured(f"bare library, encode_batch{'_fast' * fast}, {threads} thread(s)", found, tokens, seconds)
+
+
+def _measured(name: str, run: ProgramRun, tokens: int, seconds: float) -> Measured:
+    return Measured(name, tokens, seconds, run.seconds, run.cpu_seconds, run.peak_bytes / 2**20)
 
 
 def bare_library(tokenizer_json: str, text: str, fast: bool) -> None:
@@ -232,6 +233,7 @@ def summary(runs: Sequence[Measured], most_workers: int) -> list[dict[str, Any]]
             {
                 "program": name,
                 "tokens_per_second": statistics.median(run.tokens_per_second for run in own),
+                "cpu_seconds": statistics.median(run.cpu_seconds for run in own),
                 "whole_seconds": statistics.median(run.whole_seconds for run in own),
                 "peak_mib": max(run.peak_mib for run in own),
                 "ours_over_this": statistics.median(ratios),

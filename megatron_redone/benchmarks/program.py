@@ -30,6 +30,8 @@ class ProgramRun:
     """Whether the page cache was dropped before."""
     output: str = field(default="", repr=False)
     """What it wrote to its standard output."""
+    errors: str = field(default="", repr=False)
+    """What it wrote to its standard error."""
 
 
 def run_program(name: str, command: Sequence[str], cold: bool = True) -> ProgramRun:
@@ -50,7 +52,7 @@ def run_program(name: str, command: Sequence[str], cold: bool = True) -> Program
     if process.returncode:
         raise RuntimeError(f"{name} ended with {process.returncode}: {said[-2000:]}")
     cpu = after.children_user + after.children_system - before.children_user - before.children_system
-    return ProgramRun(name, seconds, cpu, watch.peak, cold, output)
+    return ProgramRun(name, seconds, cpu, watch.peak, cold, output, said)
 
 
 def _drop_caches() -> bool:

@@ -25,13 +25,15 @@ def benchmark_data(benchmark: DataBenchmark, out: Path | None) -> None:
         raise InputError(f"--tokenizer {benchmark.tokenizer}: no tokenizer.json in it; the bare library needs one")
     runs, memory = measure_data(benchmark, lambda text: CONSOLE.print(text, highlight=False))
     rows = summary(runs, max(benchmark.workers))
-    columns = ("program", "tokens/s", "ours / this", "whole seconds", "peak memory")
+    columns = ("program", "tokens/s", "ours / this", "whole seconds", "CPU seconds", "peak memory")
     table = Table(*columns, title=f"{runs[0].tokens:,} tokens")
     for row in rows:
         low, high = row["ours_over_this_range"]
         ratio = f"{row['ours_over_this']:.2f} ({low:.2f} to {high:.2f})"
-        speed, seconds, peak = row["tokens_per_second"], row["whole_seconds"], row["peak_mib"]
-        table.add_row(row["program"], f"{speed:,.0f}", ratio, f"{seconds:.1f}", f"{peak:,.0f} MiB")
+        seconds = [f"{row[name]:.1f}" for name in ("whole_seconds", "cpu_seconds")]
+        table.add_row(
+            row["program"], f"{row['tokens_per_second']:,.0f}", ratio, *seconds, f"{row['peak_mib']:,.0f} MiB"
+        )
     CONSOLE.print(table)
     if memory:
         table = Table("text", "tokens", "tokens/s", "peak memory", title="memory over size")

@@ -55,7 +55,7 @@ def test_the_bare_library_counts_what_we_write(
 
 def test_ratios_are_medians_of_rounds() -> None:
     def run(name: str, seconds: float) -> Measured:
-        return Measured(name, 100, seconds, seconds + 5, 10 * seconds)
+        return Measured(name, 100, seconds, seconds + 5, seconds + 1, 10 * seconds)
 
     runs = [run("ours, 2 worker(s)", s) for s in (1.0, 2.0, 4.0)] + [run("peer", s) for s in (3.0, 2.0, 8.0)]
     ours, peer = summary(runs, 2)
