@@ -58,6 +58,7 @@ def build_sft_sets(
     pool = build_pool(files, work / POOL, seed, limits, count_tokens)
     built = BuiltSets(refused=pool.refused)
     built.counts = {f"pool/{name}": count for name, count in pool.counts.items()}
+    built.counts |= {f"rows_refused/{name}": count for name, count in pool.refused_by_file.items()}
     for number, mix in enumerate(config.mixes, start=1):
         folder = work / f"step{number}" if config.schedule else work
         folder.mkdir(exist_ok=True)

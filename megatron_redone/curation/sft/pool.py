@@ -98,6 +98,8 @@ class Pool:
     refused: list[str] = field(default_factory=list)
     counts: dict[str, int] = field(default_factory=dict)
     """Rows, and those refused or too long."""
+    refused_by_file: dict[str, int] = field(default_factory=dict)
+    """Bad rows by the name of their file; rows whose id stood before are not among them."""
 
     def __len__(self) -> int:
         return len(self.alive)
@@ -125,6 +127,9 @@ def build_pool(
                 _write_unit(source, work, seed, limits, count_tokens)
         folders.append(unit)
     pool = _joined(folders)
+    for source, unit in zip(files, folders, strict=True):
+        name, refused = source.path.name, _meta(unit)["counts"]["refused"]
+        pool.refused_by_file[name] = pool.refused_by_file.get(name, 0) + refused
     _refuse_repeated(pool, files, limits)
     if not pool.alive.any():
         raise DataError(f"{', '.join(str(source.path) for source in files)}: no row is left; see the counts above")
@@ -222,7 +227,7 @@ def _joined(folders: Sequence[Path]) -> Pool:
     refused: list[str] = []
     counts = {"rows": 0, "refused": 0, "too_long": 0}
     for folder in folders:
-        meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
+        meta = _meta(folder)
         columns = {name: np.load(folder / f"{name}.npy", allow_pickle=False) for name in COLUMNS}
         columns["stratum"] = _renumbered(columns["stratum"], (Stratum(*names) for names in meta["strata"]), strata)
         columns["source"] = _renumbered(columns["source"], meta["sources"], sources)
@@ -234,6 +239,11 @@ def _joined(folders: Sequence[Path]) -> Pool:
     return Pool(
         list(strata), list(sources), joined, np.ones(len(joined["key"]), dtype=bool), list(folders), refused, counts
     )
+
+
+def _meta(folder: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
+    return found
 
 
 def _renumbered(column: NDArray[Any], names: Iterable[Any], numbers: dict[Any, int]) -> NDArray[Any]:

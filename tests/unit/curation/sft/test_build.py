@@ -135,7 +135,7 @@ def test_bad_rows_are_told_with_their_line_and_too_many_stop_the_job(tmp_path: P
     path = write(tmp_path / "talks.jsonl", rows)
     built = build(tmp_path / "work", files_of(path))
     assert [problem.partition(": ")[0] for problem in built.refused] == [f"{path}:9", f"{path}:10"]
-    assert built.counts["pool/rows"] == 8
+    assert (built.counts["pool/rows"], built.counts["rows_refused/talks.jsonl"]) == (8, 2)
     with pytest.raises(DataError, match=r"2 of 10 rows refused(.|\n)*talks\.jsonl:9: not JSON"):
         build(tmp_path / "again", files_of(path), limit=0.1)
     with pytest.raises(DataError, match=r"empty\.jsonl: no row"):
