@@ -12,6 +12,7 @@ from megatron_redone.common.errors import DataError
 from megatron_redone.common.jsonl import read_jsonl
 from megatron_redone.curation.general_text import CORPUS
 from megatron_redone.curation.interactions.reading import input_files
+from megatron_redone.curation.tokens.shard import TRAIN, document_key, split_of
 from megatron_redone.recipes.lineage.artefacts import Artefact, ArtefactGraph, Input
 from megatron_redone.recipes.lineage.occurrences import lines_of, object_of
 from megatron_redone.training.ledger import DataLedger
@@ -117,7 +118,8 @@ def _indexed_corpora(graph: ArtefactGraph, artefact: Artefact) -> dict[str, Inpu
 
 
 def _numbers(graph: ArtefactGraph, read: Input, ids: Collection[str]) -> list[tuple[str, int]]:
-    """(id, number in the indexed corpus) of documents: they are numbered in the order of the corpus.
+    """(id, number in the indexed corpus) of documents: they are numbered in the order of the corpus, without those
+    kept for validation, which are in no training step.
 
     Raises:
         DataError: the tokens have another number of documents than the corpus has lines, or one of the two is not here.
@@ -129,12 +131,19 @@ def _numbers(graph: ArtefactGraph, read: Input, ids: Collection[str]) -> list[tu
     folder = None if corpus is None else corpus.producer.folder if corpus.producer else corpus.path
     if folder is None:
         raise DataError(f"the corpus of {tokens.name} is not among the folders given")
+    settings = tokens.manifest.config
+    id_key, text_key = settings.get("id_key", "id"), settings.get("text_key", "text")
+    share = settings.get("validation_share", 0.0)
     wanted, number = set(ids), 0
     found: list[tuple[str, int]] = []
     for path in input_files(folder, CORPUS):
         for _, line in lines_of(path):
             if line.strip():
-                identifier = object_of(line).get("id")
+                document = object_of(line)
+                identifier = document.get(id_key)
+                key = document_key(str(document.get(text_key) if identifier is None else identifier)) if share else 0
+                if share and split_of(key, share) != TRAIN:
+                    continue
                 if identifier in wanted:
                     found.append((identifier, number))
                 number += 1
@@ -142,7 +151,7 @@ def _numbers(graph: ArtefactGraph, read: Input, ids: Collection[str]) -> list[tu
     if number != counted:
         raise DataError(
             f"{tokens.name} has {counted} documents, its corpus {number} lines: some were left out (without a token, "
-            "refused, kept for validation), so their numbers cannot be told"
+            "refused), so their numbers cannot be told"
         )
     return found
 

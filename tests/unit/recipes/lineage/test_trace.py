@@ -12,6 +12,7 @@ import pytest
 
 from megatron_redone.common.errors import InputError
 from megatron_redone.common.files import sha256_path
+from megatron_redone.curation.tokens.shard import VALIDATION, document_key, split_of
 from megatron_redone.recipes.lineage.artefacts import find_artefacts
 from megatron_redone.recipes.lineage.trace import IdTrace, trace_id, trace_path
 from megatron_redone.recipes.lineage.training import tally
@@ -34,6 +35,7 @@ class Runs:
         files: Mapping[str, Sequence[Mapping[str, Any]]] | None = None,
         counts: Mapping[str, int] | None = None,
         samples: bytes | None = None,
+        **settings: Any,
     ) -> Path:
         folder = self.root / name
         folder.mkdir(parents=True)
@@ -48,7 +50,7 @@ class Runs:
             "stage": name,
             "kind": kind,
             "status": "done",
-            "config": {"kind": kind},
+            "config": {"kind": kind, **settings},
             "code_version": "1",
             "seeds": [0],
             "inputs": {field: self._record(reference) for field, reference in (inputs or {}).items()},
@@ -192,6 +194,18 @@ def test_numbers_of_documents_are_not_guessed(runs: Runs) -> None:
     runs.training("pretrain", "pretrain", {"tokens": "tokens"}, [(["corpus:0:0:epoch0"], None)])
     (found,) = trace(runs, "d1").training
     assert found.verdict == "unknown" and "their numbers cannot be told" in found.reason
+
+
+def test_documents_kept_for_validation_have_no_number(runs: Runs) -> None:
+    names = [f"d{number}" for number in range(12)]
+    kept = [name for name in names if split_of(document_key(name), 0.5) == VALIDATION]
+    trained = [name for name in names if name not in kept]
+    runs.stage("corpus", "interactions", files={"corpus.jsonl": [{"id": name} for name in names]})
+    counts = {"documents": len(trained)}
+    runs.stage("tokens", "tokenize", {"corpus": "corpus"}, counts=counts, validation_share=0.5)
+    runs.training("pretrain", "pretrain", {"tokens": "tokens"}, [(["corpus:1:0:epoch0"], None)])
+    found = [name for name in names if verdicts(trace(runs, name))["pretrain"] == "learnt"]
+    assert found == [trained[1]] and kept[0] != names[-1]
 
 
 def test_an_unknown_id_is_refused_with_the_nearest(runs: Runs) -> None:
