@@ -11,7 +11,10 @@ from megatron_redone.config.loading import load_yaml
 from megatron_redone.curation.regmix.config import RegMixFitConfig
 from megatron_redone.curation.regmix.search import Outcome, natural_shares, read_runs, search, write_outcome
 from megatron_redone.curation.regmix.tables import read_mixtures, read_prior, write_prior, write_table
+from megatron_redone.launch.environment import from_environ
+from megatron_redone.recipes.runner import StageExecutor
 from megatron_redone.recipes.single_stage import load_stage
+from megatron_redone.recipes.workspace import Workspace
 from megatron_redone.reporting.regmix import RegMixResult, write_regmix_page
 from megatron_redone.reporting.schema import read_result
 from tests.unit.curation.regmix.test_regression import PRIOR, planted
@@ -138,6 +141,27 @@ def test_stage_settings_that_do_not_belong_together_are_refused(tmp_path: Path) 
     ):
         with pytest.raises(ConfigError, match=rule):
             load_stage("regmix_fit", None, given + more, tmp_path / "out")
+
+
+def test_the_stage_fits_the_tables_of_a_folder(tmp_path: Path) -> None:
+    folder = tables(tmp_path / "runs")
+    write_prior(folder, dict(zip(COLUMNS, PRIOR, strict=True)))
+    given = ["target=weibo", "min_runs_in_leaf=3", "num_samples=2000"]
+
+    def run(out: str, *more: str) -> Path:
+        recipe = load_stage("regmix_fit", None, [*given, *more], tmp_path / out)
+        StageExecutor(Workspace(recipe, tmp_path), from_environ({})).execute(recipe.runs[0])
+        return tmp_path / out
+
+    beside = run("beside", f"mixtures={folder}")
+    assert load_yaml(beside / "blend.yaml")["provenance"]["inputs_sha256"].keys() == {"mixtures"}
+    apart = run(
+        "apart", f"mixtures={folder / 'mixtures.csv'}", f"losses={folder / 'losses.csv'}",
+        "prior={web: 0.5, chat: 0.3, weibo: 0.15, code: 0.05}",
+    )  # fmt: skip
+    assert (apart / "mixtures.csv").read_bytes() == (beside / "mixtures.csv").read_bytes()
+    with pytest.raises(DataError, match="is a file; give `losses` as well"):
+        run("without", f"mixtures={folder / 'mixtures.csv'}")
 
 
 @pytest.mark.skipif("REGMIX_RUNS" not in os.environ, reason="REGMIX_RUNS names no folder with the published runs")
