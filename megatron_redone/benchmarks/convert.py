@@ -24,6 +24,7 @@ from megatron_redone.models.config import ModelShape
 from megatron_redone.models.families import shape_to_hf
 from megatron_redone.models.weights import hf_shapes
 
+PEER, BOTH = "peer, both ways", "to-megatron and to-hf"
 COPY_AND_SYNC = "import os,shutil,sys; shutil.copytree(sys.argv[1], sys.argv[2]); os.sync()"
 
 
@@ -53,9 +54,18 @@ def make_model_folder(shape: ModelShape, folder: Path, shard_bytes: int) -> int:
 
 
 def measure_conversions(
-    hub: Path, work: Path, processes: int, rounds: int, progress: Callable[[str], None]
+    hub: Path,
+    work: Path,
+    processes: int,
+    rounds: int,
+    progress: Callable[[str], None],
+    peer: Sequence[str] = (),
 ) -> list[ProgramRun]:
-    """Copies and converts in turn, `rounds` times; what each made is removed before the next."""
+    """Copies and converts in turn, `rounds` times; what each made is removed before the next.
+
+    Args:
+        peer: a program that converts both ways, called with `--hf MODEL --out NEW_FOLDER`.
+    """
     runs = []
     for _ in range(rounds):
         count = ["--processes", str(processes)]
@@ -72,6 +82,7 @@ def measure_conversions(
                 "copy",
             ),
             ("to-hf", back, "hf"),
+            *([(PEER, [*peer, "--hf", str(hub), "--out", str(work / "peer")], "peer")] if peer else []),
         ):
             runs.append(run_program(name, command))
             progress(f"{name}: {runs[-1].seconds:.1f} s, {runs[-1].peak_bytes / 2**20:,.0f} MiB")
@@ -82,8 +93,12 @@ def measure_conversions(
 
 
 def table_rows(runs: Sequence[ProgramRun]) -> list[tuple[str, float, float, float, float]]:
-    """(name, median seconds, median ratio to the copy of the same round, CPU seconds, peak MiB) by program."""
-    copies = {"to-megatron": "copy of the model folder", "to-hf": "copy of the checkpoint"}
+    """(name, median seconds, median ratio to the copy of the same round, CPU seconds, peak MiB) by program.
+
+    The ratio of a peer is to our two conversions.
+    """
+    copies = {"to-megatron": "copy of the model folder", "to-hf": "copy of the checkpoint", PEER: BOTH}
+    runs = [*runs, *_both_ways(runs)]
     rows = []
     for name in dict.fromkeys(run.name for run in runs):
         own = [run for run in runs if run.name == name]
@@ -93,3 +108,20 @@ def table_rows(runs: Sequence[ProgramRun]) -> list[tuple[str, float, float, floa
         cpu = statistics.median(run.cpu_seconds for run in own)
         rows.append((name, seconds, ratio, cpu, max(run.peak_bytes for run in own) / 2**20))
     return rows
+
+
+def _both_ways(runs: Sequence[ProgramRun]) -> list[ProgramRun]:
+    """to-megatron and to-hf of each round as one program, where a peer does both."""
+    if not any(run.name == PEER for run in runs):
+        return []
+    there, back = ([run for run in runs if run.name == name] for name in ("to-megatron", "to-hf"))
+    return [
+        ProgramRun(
+            BOTH,
+            one.seconds + two.seconds,
+            one.cpu_seconds + two.cpu_seconds,
+            max(one.peak_bytes, two.peak_bytes),
+            one.cold and two.cold,
+        )
+        for one, two in zip(there, back, strict=True)
+    ]

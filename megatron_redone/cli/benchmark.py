@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -53,7 +54,7 @@ def benchmark_training(settings: dict[str, Any], layout: str, nproc: int, out: P
 
 
 def benchmark_conversion(
-    preset: str, layers: int, folder: Path, shard_gib: float, processes: int, rounds: int, out: Path | None
+    preset: str, layers: int, folder: Path, shard_gib: float, processes: int, rounds: int, out: Path | None, peer: str
 ) -> None:
     """Makes the model folder, measures copies and conversions, prints and writes."""
     from megatron_redone.benchmarks.convert import make_model_folder, measure_conversions, table_rows
@@ -67,7 +68,7 @@ def benchmark_conversion(
     total = make_model_folder(shape, hub, int(shard_gib * 2**30))
     largest = max(path.stat().st_size for path in hub.glob("*.safetensors"))
     _tell(f"{hub}: {total / 2**30:.2f} GiB, {layers} layers of {preset}, largest shard {largest / 2**30:.2f} GiB")
-    runs = measure_conversions(hub, folder, processes, rounds, _tell)
+    runs = measure_conversions(hub, folder, processes, rounds, _tell, shlex.split(peer))
     rows = table_rows(runs)
     allowed = (2 * largest + 2**30) / 2**20
     table = Table("program", "seconds", "of the copy", "CPU seconds", "peak memory", title=f"{processes} process(es)")

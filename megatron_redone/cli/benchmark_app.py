@@ -65,6 +65,9 @@ def benchmark_convert_command(
     shard_gib: Annotated[float, typer.Option(help="Largest shard of the model folder, in GiB.")] = 2.0,
     processes: Annotated[int, typer.Option(min=1, help="Processes of a conversion.")] = 2,
     rounds: Annotated[int, typer.Option(min=1, help="Copies and conversions, in turn.")] = 3,
+    peer: Annotated[
+        str, typer.Option(help="A program beside ours, called with --hf and --out: `PYTHON tools/mbridge_convert.py`.")
+    ] = "",
     out: Annotated[Path | None, typer.Option(help="JSON file for everything that was measured.")] = None,
 ) -> None:
     """Time and memory of both conversions, against a copy of the same bytes in the same round.
@@ -74,7 +77,7 @@ def benchmark_convert_command(
     """
     from megatron_redone.cli.benchmark import benchmark_conversion
 
-    benchmark_conversion(preset, layers, folder, shard_gib, processes, rounds, out)
+    benchmark_conversion(preset, layers, folder, shard_gib, processes, rounds, out, peer)
 
 
 @benchmark_app.command("data")
