@@ -60,11 +60,13 @@ def measure_conversions(
     rounds: int,
     progress: Callable[[str], None],
     peer: Sequence[str] = (),
+    cold: bool = True,
 ) -> list[ProgramRun]:
     """Copies and converts in turn, `rounds` times; what each made is removed before the next.
 
     Args:
         peer: a program that converts both ways, called with `--hf MODEL --out NEW_FOLDER`.
+        cold: whether the page cache is dropped before each program.
     """
     runs = []
     for _ in range(rounds):
@@ -84,7 +86,7 @@ def measure_conversions(
             ("to-hf", back, "hf"),
             *([(PEER, [*peer, "--hf", str(hub), "--out", str(work / "peer")], "peer")] if peer else []),
         ):
-            runs.append(run_program(name, command))
+            runs.append(run_program(name, command, cold))
             progress(f"{name}: {runs[-1].seconds:.1f} s, {runs[-1].peak_bytes / 2**20:,.0f} MiB")
             if made:
                 shutil.rmtree(work / made)

@@ -21,7 +21,7 @@ def test_conversions_and_a_peer_are_measured_beside_copies(tmp_path: Path) -> No
     assert len(shards) > 1 and sum(tensor.nbytes for tensor in tensors.values()) == total
     assert all(torch.isfinite(tensor.float()).all() for tensor in tensors.values())
     said: list[str] = []
-    runs = measure_conversions(hub, tmp_path, 1, 1, said.append, [sys.executable, "-c", COPY])
+    runs = measure_conversions(hub, tmp_path, 1, 1, said.append, [sys.executable, "-c", COPY], cold=False)
     assert len(said) == len(runs) == 5 and {run.name for run in runs} >= {"to-megatron", "to-hf", PEER}
     assert {path.name for path in tmp_path.iterdir()} == {"hub"}
     rows = {name: (seconds, ratio) for name, seconds, ratio, _, _ in table_rows(runs)}
