@@ -97,6 +97,7 @@ class PretrainSamples:
             )
         self._lengths += not eos_stored
         self._eos_stored = eos_stored
+        self.num_documents = len(self._lengths)
         self.tokens_per_epoch = int(self._lengths.sum())
         self._epochs: dict[int, tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]] = {}
 

@@ -147,7 +147,8 @@ class RegMixProxiesStage(RegMixProxiesConfig, StageConfig):
     domains: dict[str, Artefact] = Field(min_length=1)
     """Domain -> its tokens (`tokenize`)."""
     validation: dict[str, Artefact] = Field(min_length=1)
-    """Name of a loss -> the held-out tokens it is measured on. No document of them should stand in `domains`."""
+    """Name of a loss -> the held-out tokens it is measured on: the validation split of the folder, or all of it where
+    it has none. No document of them should stand in `domains`."""
     tokenizer: Artefact
     finished: OptionalArtefact = None
     """A folder with finished runs of these settings, for example of all tasks of a Slurm array; they are taken over."""

@@ -21,6 +21,7 @@ from megatron_redone.curation.regmix.config import RegMixProxiesConfig
 from megatron_redone.curation.regmix.tables import Table
 from megatron_redone.data.blend import Blend, BlendedSamples, BlendPhase
 from megatron_redone.data.indexed_corpus import PretrainSamples
+from megatron_redone.data.token_folder import Split, read_token_shards
 from megatron_redone.data.tokenizer import Tokenizer, load_tokenizer
 from megatron_redone.models.presets import get_preset
 from megatron_redone.models.weights import RandomWeights
@@ -60,9 +61,9 @@ class ProxyPlan:
     config: RegMixProxiesConfig
     checkpoint: CheckpointConfig
     domains: Mapping[str, Path]
-    """Domain -> prefix of its indexed corpus."""
+    """Domain -> folder of its tokens."""
     validation: Mapping[str, Path]
-    """Name of a loss -> prefix of the indexed corpus it is measured on."""
+    """Name of a loss -> folder of the tokens it is measured on: their validation split, or all where there is none."""
     tokenizer: Path
     model: Path | None
     """Folder of the checkpoint that runs start from; None: random weights of the preset."""
@@ -153,10 +154,7 @@ def run_proxy(plan: ProxyPlan, run: ProxyRun, work: Path, context: ParallelConte
         steps=config.steps,
         optimizer=config.optimizer,
     )
-    corpora = [
-        PretrainSamples(plan.domains[domain], config.sequence_length, tokenizer.eos_id, run.seed)
-        for domain in run.weights
-    ]
+    corpora = [tokens_of(plan.domains[domain], config.sequence_length, tokenizer, run.seed) for domain in run.weights]
     blend = Blend(list(run.weights), [BlendPhase(0, run.weights)])
     train_on(BlendedSamples(corpora, blend), pretraining, config.steps, engine, training)
     counts = blend.counts(config.steps * config.global_batch_size)
@@ -166,7 +164,7 @@ def run_proxy(plan: ProxyPlan, run: ProxyRun, work: Path, context: ParallelConte
         mixture=run.mixture,
         weights=dict(run.weights),
         seed=run.seed,
-        losses={name: _loss(plan, prefix, engine, tokenizer.eos_id) for name, prefix in plan.validation.items()},
+        losses={name: _loss(plan, folder, engine, tokenizer) for name, folder in plan.validation.items()},
         epochs={
             domain: round(count * config.sequence_length / corpus.tokens_per_epoch, 4)
             for domain, count, corpus in zip(run.weights, counts.values(), corpora, strict=True)
@@ -202,14 +200,28 @@ def _engine(plan: ProxyPlan, tokenizer: Tokenizer, seed: int, context: ParallelC
     return engine
 
 
-def _loss(plan: ProxyPlan, prefix: Path, engine: MegatronEngine, eos_id: int) -> float:
+def tokens_of(
+    folder: Path, sequence_length: int, tokenizer: Tokenizer, seed: int, split: Split = "train"
+) -> PretrainSamples:
+    """Samples of a folder that `tokenize` made, or of one with .bin and .idx files.
+
+    Raises:
+        DataError: made with another tokenizer, or nothing of the kind is there.
+    """
+    shards = read_token_shards(folder, split)
+    shards.check_tokenizer(tokenizer)
+    return PretrainSamples(shards.prefixes, sequence_length, tokenizer.eos_id, seed, shards.eos_stored)
+
+
+def _loss(plan: ProxyPlan, folder: Path, engine: MegatronEngine, tokenizer: Tokenizer) -> float:
     """Mean negative log-likelihood of a validation corpus, in nats a token; the same rows in every run."""
     length = plan.config.sequence_length
-    samples = PretrainSamples(prefix, length, eos_id, seed=0)
+    split: Split = "validation" if read_token_shards(folder, "validation").prefixes else "train"
+    samples = tokens_of(folder, length, tokenizer, 0, split)
     whole_rows = samples.tokens_per_epoch // length
     if whole_rows == 0:
         raise DataError(
-            f"{prefix}: {samples.tokens_per_epoch} tokens do not fill a row of sequence_length={length}; "
+            f"{folder}: {samples.tokens_per_epoch} tokens do not fill a row of sequence_length={length}; "
             "give a larger validation corpus, or shorter rows"
         )
     num_rows = min(whole_rows, plan.config.validation_rows or whole_rows)

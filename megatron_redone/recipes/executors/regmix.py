@@ -30,7 +30,7 @@ from megatron_redone.curation.regmix.sampling import sample_mixtures
 from megatron_redone.curation.regmix.search import natural_shares, read_runs, search, write_outcome
 from megatron_redone.curation.regmix.tables import MIXTURES, read_mixtures, read_prior, write_prior, write_table
 from megatron_redone.data.indexed_corpus import PretrainSamples
-from megatron_redone.data.text_files import CORPUS
+from megatron_redone.data.token_folder import read_token_shards
 from megatron_redone.launch.processes import end_with_parent
 from megatron_redone.parallel.context import build_context
 from megatron_redone.recipes import data_stages as kinds
@@ -49,7 +49,7 @@ def run_regmix_mixtures(execution: Execution) -> None:
     """A table of mixtures, and the natural shares they were drawn around."""
     config = execution.config(kinds.RegMixMixturesStage)
     prior = config.prior or {
-        domain: float(_tokens_in(execution.input_path(f"domains.{domain}") / CORPUS)) for domain in config.domains
+        domain: float(_tokens_in(execution.input_path(f"domains.{domain}"))) for domain in config.domains
     }
     shares = {domain: amount / sum(prior.values()) for domain, amount in prior.items()}
     mixtures = sample_mixtures(config, np.array(list(shares.values())))
@@ -59,9 +59,11 @@ def run_regmix_mixtures(execution: Execution) -> None:
     execution.counts |= {"mixtures": len(mixtures), "domains": len(shares)}
 
 
-def _tokens_in(prefix: Path) -> int:
+def _tokens_in(folder: Path) -> int:
     """Tokens of a corpus with an end token for each document."""
-    return PretrainSamples(prefix, sequence_length=2, eos_id=NO_TOKEN, seed=0).tokens_per_epoch
+    shards = read_token_shards(folder)
+    samples = PretrainSamples(shards.prefixes, sequence_length=2, eos_id=NO_TOKEN, seed=0)  # adds an end token to each
+    return samples.tokens_per_epoch - (samples.num_documents if shards.eos_stored else 0)
 
 
 def run_regmix_proxies(execution: Execution) -> None:
@@ -101,8 +103,8 @@ def _plan(execution: Execution, config: kinds.RegMixProxiesStage) -> ProxyPlan:
     return ProxyPlan(
         config=RegMixProxiesConfig(**{name: getattr(config, name) for name in RegMixProxiesConfig.model_fields}),
         checkpoint=config.checkpoint,
-        domains={name: execution.input_path(f"domains.{name}") / CORPUS for name in config.domains},
-        validation={name: execution.input_path(f"validation.{name}") / CORPUS for name in config.validation},
+        domains={name: execution.input_path(f"domains.{name}") for name in config.domains},
+        validation={name: execution.input_path(f"validation.{name}") for name in config.validation},
         tokenizer=execution.input_path("tokenizer"),
         model=None if config.model.path is None else execution.model_folder("model.path"),
         fingerprint=fingerprint_of(config, hashes),

@@ -12,6 +12,7 @@ import pytest
 
 from megatron_redone.common.errors import CheckpointError, DataError, Preempted
 from megatron_redone.common.seeding import rng
+from megatron_redone.curation.regmix.tables import read_prior
 from megatron_redone.launch.environment import from_environ
 from megatron_redone.recipes.graph import load_recipe
 from megatron_redone.recipes.runner import RecipeRunner
@@ -111,3 +112,36 @@ def test_tokens_and_validation_that_do_not_fit_are_refused(texts: Path) -> None:
         run(texts, "novalidation", "start.blend.corpora={b: b}", "start.blend.phases=[{weights: {b: 1}}]")
     with pytest.raises(DataError, match="tokenise the text with the tokenizer of the model"):
         run(texts, "novalidation", "start.tokenizer=other")
+
+
+MIXTURES = """
+name: mixtures
+output: {output}
+stages:
+  words: {{kind: tokenizer, corpus: ./texts/a, vocab_size: 315}}
+  a: {{kind: tokenize, corpus: ./texts/a, tokenizer: words, validation_share: 0.2, end_token: true}}
+  b: {{kind: tokenize, corpus: ./texts/b/rows.jsonl.gz, tokenizer: words, text_key: body}}
+  mixtures: {{kind: regmix_mixtures, domains: {{a: a, b: b}}, num_mixtures: 2, max_over_prior: 30}}
+  proxies:
+    kind: regmix_proxies
+    mixtures: mixtures
+    domains: {{a: a, b: b}}
+    validation: {{a: a, b: b}}
+    tokenizer: words
+    model: {{preset: qwen3-tiny}}
+    sequence_length: 32
+    global_batch_size: 1
+    steps: 2
+    checkpoint: {{in_background: false}}
+"""
+
+
+def test_mixtures_and_proxies_read_what_tokenize_wrote(texts: Path) -> None:
+    path = texts / "mixtures.yaml"
+    path.write_text(MIXTURES.format(output=texts / "mixed"), encoding="utf-8")
+    RecipeRunner(load_recipe(path), "redone run", from_environ({"OMP_NUM_THREADS": "1"})).run()
+    a, b = (manifest(texts / "mixed" / name)["counts"] for name in ("a", "b"))
+    tokens = {"a": a["tokens"], "b": b["tokens"] + b["documents"]}  # those of `a` hold their end tokens
+    natural = read_prior(texts / "mixed" / "mixtures")
+    assert natural == pytest.approx({name: count / sum(tokens.values()) for name, count in tokens.items()})
+    assert manifest(texts / "mixed" / "proxies")["counts"]["runs"] == 2
