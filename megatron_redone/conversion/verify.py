@@ -53,6 +53,7 @@ class Verification:
     @property
     def record(self) -> Record:
         """What the checkpoint's manifest says of its conversion."""
+        self.back.check()
         record: Record = self.back.manifest["extra"]
         return record
 
