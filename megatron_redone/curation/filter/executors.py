@@ -126,6 +126,9 @@ def run_locally(
     stop_file.unlink(missing_ok=True)
     with _Watch(stop, stop_file) as watch, _Workers(config.workers) as pool:
         for one in passes:
+            asked = watch.reason or stop()
+            if asked is not None:
+                raise asked
             began = time.monotonic()
             folder = str(work / "passes" / one.name)
             executor = HostExecutor(one.pipeline, stop_file, tasks=one.num_tasks, logging_dir=folder)
