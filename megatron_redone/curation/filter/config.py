@@ -147,7 +147,7 @@ class LanguageModelConfig(StrictModel):
     """A Hugging Face folder of a family that we know, or a stage that makes a model."""
     max_tokens: int = Field(512, ge=8)
     """Tokens of a text that are read; what comes after does not count."""
-    min_tokens: int = Field(8, ge=1)
+    min_tokens: int = Field(16, ge=1)
     """Shorter texts are not judged: the mean of a few tokens says little."""
     tokens_per_batch: int = Field(4096, ge=8)
     """Tokens of one packed forward pass."""

@@ -126,8 +126,9 @@ def run_locally(
     stop_file.unlink(missing_ok=True)
     with _Watch(stop, stop_file) as watch, _Workers(config.workers) as pool:
         for one in passes:
+            if (reason := watch.look()) is not None:
+                raise reason
             began = time.monotonic()
-            watch.look()
             folder = str(work / "passes" / one.name)
             executor = HostExecutor(one.pipeline, stop_file, tasks=one.num_tasks, logging_dir=folder)
             try:
@@ -150,15 +151,15 @@ class _Watch:
         self._thread = threading.Thread(target=self._look, daemon=True)
 
     def _look(self) -> None:
-        while not self._done.wait(SECONDS_BETWEEN_LOOKS) and not self.look():
+        while not self._done.wait(SECONDS_BETWEEN_LOOKS) and self.look() is None:
             pass
 
-    def look(self) -> bool:
-        """Asks once; whether to stop."""
+    def look(self) -> Interrupted | None:
+        """Asks once; why to stop, if at all."""
         self.reason = self.reason or self.stop()
         if self.reason is not None:
             self.stop_file.touch()
-        return self.reason is not None
+        return self.reason
 
     def __enter__(self) -> _Watch:
         self._thread.start()

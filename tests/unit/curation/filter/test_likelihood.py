@@ -6,12 +6,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from megatron_redone.curation.filter.config import LanguageModelConfig
+from megatron_redone.curation.filter.config import FilterConfig, LanguageModelConfig
 from megatron_redone.curation.filter.likelihood import LikelihoodModel, bounds, likelihood_problem
+from megatron_redone.curation.filter.run import filter_corpus
 from megatron_redone.data.tokenizer import train_sentencepiece
 from megatron_redone.models.presets import get_preset
 from megatron_redone.parallel.context import ParallelContext
-from tests.unit.curation.filter.texts import clean_texts
+from megatron_redone.reporting.filter_page import FilterResult
+from megatron_redone.reporting.schema import read_result
+from tests.unit.curation.filter.texts import clean_texts, read_texts, write_documents
 from tools.make_tiny_checkpoint import write_tiny_checkpoint
 
 
@@ -80,3 +83,19 @@ def test_absolute_bounds_have_their_reasons() -> None:
     lower, upper = bounds(np.zeros(0, np.float32), [], config)["*"]
     problems = [likelihood_problem(score, lower, upper) for score in (-6.0, -3.0, -0.5)]
     assert [problem and problem[0] for problem in problems] == ["incoherent", None, "too_predictable"]
+
+
+def test_the_least_likely_of_each_language_are_dropped_by_a_run(
+    model_folder: Path, parallel_context: ParallelContext, tmp_path: Path
+) -> None:
+    texts = clean_texts(20, "run")
+    path = write_documents(tmp_path / "in/n.jsonl", [(f"d{i}", text) for i, text in enumerate(texts)])
+    config = FilterConfig.model_validate({"language_model": {"model": "./m", "percentile": 20.0, "max_tokens": 64}})
+    (tmp_path / "out").mkdir()
+    done = filter_corpus(config, [path], tmp_path / "out", 1, 0.1, model=model_folder)
+    assert done.counts["dropped/incoherent"] == 4
+    scores = list(model(model_folder, max_tokens=64).mean_logprobs(texts))
+    least = {f"d{i}" for part in (range(0, 20, 2), range(1, 20, 2)) for i in sorted(part, key=scores.__getitem__)[:2]}
+    assert set(read_texts(tmp_path / "out")) == {f"d{i}" for i in range(20)} - least
+    result = read_result(tmp_path / "out/filter.json", FilterResult)
+    assert {language: sum(n for _, n in h.dropped) for language, h in result.likelihoods.items()} == {"en": 2, "zh": 2}

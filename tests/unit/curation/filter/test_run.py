@@ -13,6 +13,8 @@ from hypothesis import given, settings, strategies as st
 from megatron_redone.common.errors import DataError, InputError, Interrupted, Preempted
 from megatron_redone.curation.filter import steps
 from megatron_redone.curation.filter.config import FilterConfig
+from megatron_redone.curation.filter.executors import HostExecutor
+from megatron_redone.curation.filter.passes import Inputs, plan_passes
 from megatron_redone.curation.filter.pieces import Piece, labelled_files, plan_tasks
 from megatron_redone.curation.filter.rules import judge
 from megatron_redone.curation.filter.run import STEP_OF_REASON, Filtered, filter_corpus
@@ -137,19 +139,32 @@ def test_after_a_kill_finished_shards_are_not_judged_again(tmp_path: Path, monke
 
 
 @pytest.mark.usefixtures("small_shards")
-def test_a_stop_is_obeyed_between_tasks_and_the_rest_follows(tmp_path: Path) -> None:
+def test_a_stop_is_obeyed_between_passes_and_the_rest_follows(tmp_path: Path) -> None:
     inputs = files(tmp_path / "in", clean_texts(8), 2)
+    folder = tmp_path / "out"
 
     def stop() -> Interrupted | None:
-        """Asked for as soon as one task is done."""
-        return Preempted("stop now") if list((tmp_path / "out").rglob("completions/*")) else None
+        return Preempted("stop now") if (folder / "steps/hashes").is_dir() else None
 
-    (tmp_path / "out").mkdir()
     with pytest.raises(Preempted, match="stop now"):
-        run(tmp_path / "out", inputs, stop=stop)
-    done = len(list((tmp_path / "out").rglob("completions/*")))
-    assert done
-    assert run(tmp_path / "out", inputs).counts["kept"] == 8
+        run(folder, inputs, stop=stop)
+    assert not (folder / "steps/pairs").exists()
+    assert run(folder, inputs).counts["kept"] == 8
+
+
+@pytest.mark.usefixtures("small_shards")
+def test_a_stop_is_obeyed_between_the_tasks_of_a_pass(tmp_path: Path) -> None:
+    folder = tmp_path / "work"
+    folder.mkdir()
+    inputs = files(tmp_path / "in", clean_texts(8), 2)
+    pieces = [[Piece(str(path), label)] for path, label in labelled_files(inputs)]
+    (rules, *_) = plan_passes(FilterConfig(), Inputs(pieces, tmp_path / "kept"), folder, 0)
+    executor = HostExecutor(rules.pipeline, folder / "stop", tasks=4, logging_dir=str(folder / "rules"))
+    executor.run_task(0)
+    (folder / "stop").touch()
+    with pytest.raises(Preempted):
+        executor.run_task(1)
+    assert executor.get_incomplete_ranks() == [1, 2, 3]
 
 
 def test_repeated_ids_with_another_text_are_refused_with_file_and_line(tmp_path: Path) -> None:
