@@ -35,7 +35,7 @@ def curate(kind: str, config: Path | None, overrides: Sequence[str], out: Path |
     workspace = Workspace(recipe, recipe.config.output)
     executor = StageExecutor(workspace, from_environ(os.environ))
     (run,) = recipe.runs
-    with workspace.locked():
+    with workspace.locked(run.id):
         if not again and workspace.is_done(run):
             _say(f"{out}: done before, with the same settings and inputs; --again makes it anew")
             return

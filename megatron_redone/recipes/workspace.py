@@ -68,20 +68,22 @@ class Workspace:
         return records
 
     @contextlib.contextmanager
-    def locked(self) -> Iterator[None]:
-        """Keeps every other run out of this folder.
+    def locked(self, run_id: str | None = None) -> Iterator[None]:
+        """Keeps every other run out of this folder, or out of one stage run's.
 
         Raises:
             InputError: another run works in it.
         """
-        self.root.mkdir(parents=True, exist_ok=True)
-        with (self.root / ".lock").open("w") as file:
+        path = self.root / ".lock" if run_id is None else self.root / ".work" / f"{run_id}.lock"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("w") as file:
             try:
                 # a record lock: unlike flock's, no child that Megatron forks to write checkpoints inherits it
                 fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except (BlockingIOError, PermissionError) as error:
+                folder = self.root if run_id is None else self.folder(run_id)
                 raise InputError(
-                    f"{self.root}: another run works in this folder; wait for it, stop it, or give another `output`"
+                    f"{folder}: another run works in this folder; wait for it, stop it, or give another `output`"
                 ) from error
             yield
 

@@ -55,6 +55,21 @@ def test_a_second_run_is_refused_until_the_first_is_gone(tmp_path: Path) -> None
         pass
 
 
+def test_a_stage_by_itself_keeps_others_out_of_its_own_folder_only(tmp_path: Path) -> None:
+    (tmp_path / ".work").mkdir()
+    other = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(tmp_path / ".work" / "kept.lock")],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    assert other.stdout is not None and other.stdout.readline() == b"held\n"
+    with pytest.raises(InputError, match="kept: another run works in this folder"), workspace(tmp_path).locked("kept"):
+        pass
+    with workspace(tmp_path).locked("tokens"):
+        pass
+    other.communicate()
+
+
 def test_a_forked_child_of_a_finished_run_does_not_keep_the_folder(tmp_path: Path) -> None:
     run = subprocess.Popen(
         [sys.executable, "-c", FORK, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=REPOSITORY
