@@ -64,20 +64,8 @@ def verified_manifest(folder: Path) -> dict[str, Any]:
     """The manifest of a checkpoint whose files are all there and unchanged.
 
     Raises:
-        CheckpointError: what `read_manifest` raises, a changed file, or metadata that name more than the parts of a
-            checkpoint.
-    """
-    manifest = read_manifest(folder)
-    check_files(folder, manifest)
-    check_metadata(folder)
-    return manifest
-
-
-def read_manifest(folder: Path) -> dict[str, Any]:
-    """The manifest of a checkpoint whose files are all there; `check_files` tells whether they are unchanged.
-
-    Raises:
-        CheckpointError: not a finished checkpoint, another format version, or a missing file.
+        CheckpointError: not a finished checkpoint, another format version, a missing or changed file, or metadata
+            that name more than the parts of a checkpoint.
     """
     path = folder / MANIFEST
     if not path.is_file():
@@ -91,11 +79,6 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     for name in manifest["files"]:
         if not (folder / name).is_file():
             raise CheckpointError(f"{folder / name}: missing; {_REMEDY}")
-    return manifest
-
-
-def check_files(folder: Path, manifest: Mapping[str, Any]) -> None:
-    """Compares every file with its checksum in the manifest; raises CheckpointError with the first that differs."""
     with ThreadPoolExecutor(min(HASHING_THREADS, default_threads(1))) as pool:
         found = list(pool.map(lambda name: sha256_file(folder / name), manifest["files"]))
     for (name, expected), digest in zip(manifest["files"].items(), found, strict=True):
@@ -103,6 +86,8 @@ def check_files(folder: Path, manifest: Mapping[str, Any]) -> None:
             raise CheckpointError(
                 f"{folder / name}: the checksum differs from its manifest, so the file is damaged; {_REMEDY}"
             )
+    check_metadata(folder)
+    return manifest
 
 
 _REMEDY = "copy the checkpoint again, or remove its folder and write it anew"

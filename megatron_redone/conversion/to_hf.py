@@ -16,7 +16,7 @@ from torch import Tensor
 
 from megatron_redone.checkpoint.hf_config import COMPANION_FOLDER, read_config
 from megatron_redone.checkpoint.hf_folder import INDEX_NAME, STACKED_DOWN, STACKED_GATE_UP, TensorHeader
-from megatron_redone.checkpoint.manifest import check_files, read_manifest
+from megatron_redone.checkpoint.manifest import verified_manifest
 from megatron_redone.checkpoint.mapping import ParamMapping
 from megatron_redone.checkpoint.safetensors_stream import SafetensorsLayout, SafetensorsWriter, bytes_of
 from megatron_redone.checkpoint.torch_dist import TorchDistFolder
@@ -60,14 +60,14 @@ class ToHF:
     dtype: Dtype = "keep"
 
     def __getstate__(self) -> Record:
-        """What goes to another process: the settings, and of the manifest what it needs."""
+        """What goes to another process: the settings, and of the manifest what it needs; the files are verified."""
         settings = {name: getattr(self, name) for name in ("megatron", "out", "shard_bytes", "dtype")}
         return {**settings, "manifest": {"extra": self.manifest["extra"]}}
 
     @cached_property
     def manifest(self) -> dict[str, Any]:
-        """The checkpoint's manifest; all its files are there."""
-        manifest = read_manifest(self.megatron)
+        """The checkpoint's manifest; all its files have the checksums that it names."""
+        manifest = verified_manifest(self.megatron)
         if manifest["extra"].get("kind") != KIND:
             raise CheckpointError(
                 f"{self.megatron}: a checkpoint of a training stage, not a converted model; the stage's output is a "
@@ -80,14 +80,8 @@ class ToHF:
         """The model's shape."""
         return shape_from_hf(read_config(self.megatron / COMPANION_FOLDER), str(self.megatron))
 
-    def check(self) -> None:
-        """Raises CheckpointError where a file of the checkpoint has another checksum than the manifest names."""
-        check_files(self.megatron, self.manifest)
-
     def run(self, processes: int = 1) -> ModelShape:
         """Writes the folder, whole or not at all, and gives the model's shape.
-
-        The checkpoint's checksums are compared while it is read; nothing gets its name before all of them agree.
 
         Killed, it leaves its finished shards beside `out`; started again with equal arguments it checks and keeps them.
 
@@ -100,7 +94,7 @@ class ToHF:
         folder = self.out.with_name(f".{self.out.name}.partial")
         with disk_full_reported(self.out):
             open_work(folder, {"files": self.manifest["files"], "shard_bytes": self.shard_bytes, "dtype": self.dtype})
-            run_units(units, partial(_write_stretch, self), folder, processes, "to-hf", beside=self.check)
+            run_units(units, partial(_write_stretch, self), folder, processes, "to-hf")
             close_work(folder)
             self._write_index(folder)
             self._add_files(folder)

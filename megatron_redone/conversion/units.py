@@ -13,7 +13,7 @@ import os
 import shutil
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,12 +74,7 @@ def open_work(folder: Path, plan: Record) -> None:
 
 
 def run_units(
-    units: Sequence[Unit],
-    work: Callable[[Unit, Path], Record],
-    folder: Path,
-    processes: int,
-    name: str,
-    beside: Callable[[], None] = lambda: None,
+    units: Sequence[Unit], work: Callable[[Unit, Path], Record], folder: Path, processes: int, name: str
 ) -> list[Record]:
     """Does every unit that is not done, and gives the records of all in order.
 
@@ -87,7 +82,6 @@ def run_units(
         work: does one unit in the folder; a picklable function when there are several processes.
         processes: how many work at once.
         name: what the progress calls the conversion.
-        beside: called once while the units are being done; what it raises counts more than what `work` raises.
     Raises:
         DiskFullError: less is free than is still to be written. Whatever `work` raises; finished units stay.
     """
@@ -96,8 +90,7 @@ def run_units(
     check_space(folder, sum(unit.num_bytes for unit in left))
     if records:
         get_logger("convert").info("%s: %d of %d parts are done already, checked", name, len(records), len(units))
-    total = sum(unit.num_bytes for unit in units)
-    for unit, record in each_done(left, work, folder, processes, name, total, beside):
+    for unit, record in each_done(left, work, folder, processes, name, sum(unit.num_bytes for unit in units)):
         atomic_write_json(folder / RECORDS / f"{unit.number:05d}.json", record)
         records[unit.number] = json.loads(json.dumps(record))  # as read: a kill changes no byte
     return [records[unit.number] for unit in units]
@@ -136,24 +129,17 @@ def each_done(
     processes: int,
     name: str,
     total_bytes: int,
-    beside: Callable[[], None] = lambda: None,
 ) -> Iterator[tuple[Unit, Record]]:
     """The units with what `work` gave, as they get done, under a progress bar of `total_bytes`."""
     done = total_bytes - sum(unit.num_bytes for unit in units)
     with contextlib.ExitStack() as stack:
         results = _results(units, work, folder, processes, stack)
-        besides = stack.enter_context(ThreadPoolExecutor(1)).submit(beside)  # after the processes: they are forked
         progress = stack.enter_context(Progress(name, max(1, total_bytes // MIB), "MiB"))
         progress.start_at(done // MIB)
-        try:
-            for unit, record in results:
-                yield unit, record
-                done += unit.num_bytes
-                progress.advance(done // MIB - progress.done)
-        except RedoneError:
-            besides.result()
-            raise
-        besides.result()
+        for unit, record in results:
+            yield unit, record
+            done += unit.num_bytes
+            progress.advance(done // MIB - progress.done)
 
 
 def _results(
