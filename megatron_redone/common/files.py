@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import gzip
 import hashlib
 import json
 import os
 import shutil
 from collections.abc import Iterator
+from io import BufferedReader
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from megatron_redone.common.errors import DiskFullError
 
@@ -111,6 +113,11 @@ def _sync_tree(folder: Path) -> None:
             finally:
                 os.close(descriptor)
         fsync_directory(Path(root))
+
+
+def open_unpacked(path: Path) -> BufferedReader:
+    """The bytes of a file, unpacked where its name ends with `.gz`."""
+    return cast(BufferedReader, gzip.open(path, "rb")) if path.name.endswith(".gz") else path.open("rb")
 
 
 def sha256_file(path: Path) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import json
 import zlib
@@ -10,9 +9,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from io import BufferedReader
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from megatron_redone.common.errors import DataError
+from megatron_redone.common.files import open_unpacked
 from megatron_redone.data.conversation import check_unicode
 
 ENDINGS = (".jsonl", ".jsonl.gz")
@@ -121,7 +121,7 @@ def _measure(path: Path, digest: Any, piece_bytes: int) -> tuple[int, int, list[
 
 
 def _chunks(path: Path) -> Iterator[bytes]:
-    with _opened(path) as file:
+    with open_unpacked(path) as file:
         lines = 0
         while True:
             try:
@@ -134,11 +134,6 @@ def _chunks(path: Path) -> Iterator[bytes]:
             yield chunk
 
 
-def _opened(path: Path) -> BufferedReader:
-    """Unpacked bytes of a file, with `read1` and `readline`."""
-    return cast(BufferedReader, gzip.open(path, "rb")) if path.name.endswith(".gz") else path.open("rb")
-
-
 def _damaged(path: Path, line: int, error: Exception) -> DataError:
     return DataError(f"{path}:{line}: cannot be read on from here ({error}); the file is cut or damaged, copy it again")
 
@@ -149,7 +144,7 @@ def read_lines(piece: Piece, max_bytes: int) -> Iterator[tuple[int, bytes | None
     Raises:
         DataError: the file cannot be read to the end of the piece.
     """
-    with _opened(piece.path) as file:
+    with open_unpacked(piece.path) as file:
         if piece.start:
             file.seek(piece.start)
         position, number = piece.start, piece.first_line

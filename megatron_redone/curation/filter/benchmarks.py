@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -12,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from megatron_redone.common.errors import DataError
-from megatron_redone.common.files import atomic_write_json
+from megatron_redone.common.files import atomic_write_json, open_unpacked
 from megatron_redone.curation.filter.config import DecontaminationConfig
 from megatron_redone.curation.filter.identity import save
 from megatron_redone.data.ngrams import Hashes, ngram_hashes, unit_hashes, units
@@ -42,7 +41,7 @@ def rows_of(path: Path) -> Iterator[tuple[int, Any]]:
     Raises:
         DataError: not JSON (names file and line).
     """
-    with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as file:
+    with open_unpacked(path) as file:
         if ".jsonl" not in path.name:
             value = _parsed(file.read(), str(path))
             yield from enumerate(value) if isinstance(value, list) else [(0, value)]

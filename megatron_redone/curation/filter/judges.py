@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -44,9 +45,9 @@ class JudgeEach(Step):
         super().__init__(name)
         self.accounts = accounts
 
+    @abstractmethod
     def make_judge(self, account: Account, rank: int) -> Callable[[Document], tuple[str, str] | None]:
         """The judge."""
-        raise NotImplementedError
 
     def run(self, data: Documents, rank: int = 0, world_size: int = 1) -> Iterator[Document]:
         """Yields the documents that pass."""

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import gzip
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, TypeVar, cast
+from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
 
 from megatron_redone.common.errors import DataError
+from megatron_redone.common.files import open_unpacked
 from megatron_redone.config.base import RuleViolations
 
 Record = TypeVar("Record", bound=BaseModel)
@@ -83,7 +83,7 @@ def read_records(path: Path, kind: type[Record], refusals: Refusals) -> Iterator
     """
     number = 0
     lines_before = refusals.num_lines
-    with _opened(path) as file:
+    with open_unpacked(path) as file:
         while True:
             try:
                 line = file.readline()
@@ -106,10 +106,6 @@ def read_records(path: Path, kind: type[Record], refusals: Refusals) -> Iterator
             yield number, record
     if refusals.num_lines == lines_before:
         raise DataError(f"{path}: the file is empty; each line is a JSON object ({kind.__name__})")
-
-
-def _opened(path: Path) -> IO[bytes]:
-    return cast(IO[bytes], gzip.open(path, "rb")) if path.name.endswith(".gz") else path.open("rb")
 
 
 def _reasons(error: ValidationError) -> str:

@@ -16,7 +16,7 @@ from typing import Any
 from megatron_redone.common.errors import DataError, InputError
 from megatron_redone.common.seeding import derive_seed
 from megatron_redone.curation.pairs.config import JudgeAgreementConfig, JudgeConfig
-from megatron_redone.curation.pairs.pair import Pair
+from megatron_redone.curation.pairs.pair import How, Pair
 from megatron_redone.curation.pairs.pair_files import AnswerPair
 from megatron_redone.scoring.agreement import describe, gate_failures, measure_agreement
 from megatron_redone.scoring.judge import Comparison, Judge, Label, Verdict
@@ -168,23 +168,14 @@ def judged_pairs(
         verdict = verdicts[pair.id]
         if verdict.winner == "tie":
             continue
-        answers, scores = [pair.answer_a, pair.answer_b], list(verdict.scores or (None, None))
-        if verdict.winner == "b":
-            answers, scores = answers[::-1], scores[::-1]
         row = rows.get(pair.row)
-        yield Pair(
-            messages=pair.messages,
-            chosen=answers[0],
-            rejected=answers[1],
-            how="judge",
-            source=pair.source,
-            row=pair.row,
-            task=pair.task,
-            language=pair.language,
-            chosen_reward=scores[0],
-            rejected_reward=scores[1],
-            detail={"winner": verdict.winner, "judge": dict(agreement["judge"]), "agreement": figures},
-            origin=row if row is not None and row.task == pair.task else None,
+        yield _decided(
+            pair,
+            verdict.winner,
+            verdict.scores or (None, None),
+            "judge",
+            {"winner": verdict.winner, "judge": dict(agreement["judge"]), "agreement": figures},
+            row if row is not None and row.task == pair.task else None,
         )
 
 
@@ -192,19 +183,31 @@ def given_pair(pair: AnswerPair) -> Pair | None:
     """A labelled pair as it is; None for a tie."""
     if pair.label not in ("a", "b"):
         return None
-    answers, scores = [pair.answer_a, pair.answer_b], [pair.score_a, pair.score_b]
-    if pair.label == "b":
-        answers, scores = answers[::-1], scores[::-1]
+    return _decided(pair, pair.label, (pair.score_a, pair.score_b), "given", {"id": pair.id})
+
+
+def _decided(
+    pair: AnswerPair,
+    winner: str,
+    scores: tuple[float | None, float | None],
+    how: How,
+    detail: Mapping[str, Any],
+    origin: Row | None = None,
+) -> Pair:
+    """The winner's answer over the other's."""
+    chosen, rejected = (0, 1) if winner == "a" else (1, 0)
+    answers = (pair.answer_a, pair.answer_b)
     return Pair(
         messages=pair.messages,
-        chosen=answers[0],
-        rejected=answers[1],
-        how="given",
+        chosen=answers[chosen],
+        rejected=answers[rejected],
+        how=how,
         source=pair.source,
         row=pair.row,
         task=pair.task,
         language=pair.language,
-        chosen_reward=scores[0],
-        rejected_reward=scores[1],
-        detail={"id": pair.id},
+        chosen_reward=scores[chosen],
+        rejected_reward=scores[rejected],
+        detail=detail,
+        origin=origin,
     )

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import gzip
 import heapq
 import json
 import zlib
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import Any
 
 from megatron_redone.common.errors import DataError
+from megatron_redone.common.files import open_unpacked
 from megatron_redone.recipes.lineage.artefacts import Artefact, ArtefactGraph
 
 MADE_OF = "made_of"
@@ -101,7 +101,7 @@ def lines_of(path: Path) -> Iterator[tuple[int, bytes]]:
     Raises:
         DataError: it cannot be read to its end.
     """
-    with _opened(path) as file:
+    with open_unpacked(path) as file:
         try:
             yield from enumerate(file, start=1)
         except (EOFError, OSError, zlib.error) as error:
@@ -115,7 +115,3 @@ def object_of(line: bytes) -> dict[str, Any]:
     except ValueError:
         return {}
     return value if isinstance(value, dict) else {}
-
-
-def _opened(path: Path) -> IO[bytes]:
-    return cast(IO[bytes], gzip.open(path, "rb")) if path.name.endswith(".gz") else path.open("rb")
