@@ -68,7 +68,7 @@ format: install  ## let ruff format and mend what it can
 # torch's CUDA packages stay out: whichever build of torch pip takes brings what it needs.
 lock:  ## resolve the ranges of setup.py anew into requirements/cpu.lock
 	@python=$$($(FIND_PYTHON)) || exit 1; rm -rf .venv-lock; "$$python" -m venv .venv-lock
-	@.venv-lock/bin/python -m pip install --disable-pip-version-check --quiet $(TORCH_OPTION) --editable '.[dev,curation]'
+	@.venv-lock/bin/python -m pip install --disable-pip-version-check --quiet $(TORCH_OPTION) --editable '.[dev,curation,evaluation]'
 	@{ sed -n '/^#/p' requirements/cpu.lock; \
 	  .venv-lock/bin/python -m pip freeze --all --exclude-editable --exclude pip --exclude wheel \
 	  | sed -e 's/^\(torch==[0-9.]*\)+.*/\1/' -e '/^\(nvidia\|cuda\|triton\)[-=]/d'; } > .venv-lock/cpu.lock

@@ -54,7 +54,12 @@ EXTRAS = {
         "scikit-learn>=1.7,<2",
         "scipy>=1.14,<2",
     ],
-    "evaluation": ["lm-eval>=0.4.9,<0.5", "jieba>=0.42.1,<0.43", "rouge-score>=0.1.2,<0.2"],
+    "evaluation": [
+        "jieba>=0.42.1,<0.43",
+        "lm-eval>=0.4.13,<0.5",
+        "rouge-score>=0.1.2,<0.2",
+        "sentence-transformers>=5,<7",
+    ],
     "gguf": GGUF,
     "dev": [
         "pytest>=8.3,<10",
