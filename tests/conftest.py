@@ -6,6 +6,7 @@ import os
 import random
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 # Before torch is imported: it reads these once. Child processes of tests inherit them.
@@ -57,3 +58,12 @@ def parallel_context() -> Iterator[ParallelContext]:
 
     yield build_context(ParallelConfig())
     shutdown()
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """Folder of public data sets (`sns_bench`, `humaneval`, ...), named by REDONE_DATA; without it the test skips."""
+    folder = os.environ.get("REDONE_DATA", "")
+    if not folder:
+        pytest.skip("REDONE_DATA names no folder of public data sets")
+    return Path(folder)
