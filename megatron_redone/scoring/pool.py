@@ -122,9 +122,7 @@ class DeadlinePool(Generic[Item, Result]):
                 except OSError:
                     break  # it has just died; its end of the pipe tells
 
-    def _read(
-        self, worker: _Worker, items: Sequence[Item], results: dict[int, Result], waiting: deque[int]
-    ) -> None:
+    def _read(self, worker: _Worker, items: Sequence[Item], results: dict[int, Result], waiting: deque[int]) -> None:
         try:
             index, result, problem = worker.connection.recv()
         except (EOFError, OSError):
@@ -216,7 +214,7 @@ def _work(connection: Connection, function: Callable[[Any], Any], parent: int, m
             return
         try:
             answer = (index, function(item), "")
-        except Exception as error:  # a fault of one item is that item's
+        except Exception as error:  # noqa: BLE001 (a fault of one item is that item's)
             answer = (index, None, f"{type(error).__name__}: {error}"[:500])
         try:
             connection.send(answer)
