@@ -23,6 +23,11 @@ Metrics = dict[str, npt.NDArray[np.float64]]
 """By metric: its value in 0..100 in each resample, shape [resamples]; `score` is the one that counts."""
 
 
+def statistic(sums: Sums, name: str) -> npt.NDArray[np.float64]:
+    """The sums of one statistic; zeros where no item has it."""
+    return sums.get(name, np.zeros(1))
+
+
 class Metric(Protocol):
     """An official metric of one or more tasks: per answer its statistics, and the score from their sums."""
 
