@@ -21,7 +21,8 @@ class EvaluateOptions:
     predictions: Path | None
     engine: Literal["megatron", "vllm"]
     prompt_set: Path | None
-    embedder: str
+    embedder: str | None
+    """None: the published one if it can be had."""
     files: tuple[str, ...]
     limit: int | None
     batch_size: int
@@ -60,8 +61,11 @@ def evaluate_command(
         Path | None, typer.Option(help="YAML or JSON: by file `system` and `user` templates with {fields}.")
     ] = None,
     embedder: Annotated[
-        str, typer.Option(help="Model of QueryGen's cosine, by name or path; `none` leaves the cosine out.")
-    ] = "BAAI/bge-large-en-v1.5",
+        str | None,
+        typer.Option(
+            help="Model of QueryGen's cosine, by name or path (BAAI/bge-large-en-v1.5); `none` leaves the cosine out."
+        ),
+    ] = None,
     file: Annotated[
         list[str] | None, typer.Option(help="Only this file of the folder; may be given several times.")
     ] = None,

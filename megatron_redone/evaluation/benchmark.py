@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -63,7 +64,7 @@ class BenchmarkTask:
     Attributes:
         file: its name in the folder, and the task's name everywhere.
         group: the task of the benchmark that it is a part of.
-        fields: the fields of a row that prompts can show, with their type (`text` or `texts`).
+        fields: the fields that a row must have, all texts.
         answer: the field of the gold answer, and its type.
         metric: the official metric.
         prompt: what a model is asked.
@@ -72,11 +73,12 @@ class BenchmarkTask:
         empty_text: the answer that says "nothing" in the asked format.
         options_text: all options of a row in the asked format, where it has options.
         check: what is wrong with the answer of a row, "" for nothing.
+        shown: by name what a prompt can show of a row; its fields by default.
     """
 
     file: str
     group: str
-    fields: Mapping[str, str]
+    fields: Sequence[str]
     metric: Metric
     prompt: Prompt
     answer: tuple[str, str] = ("answer", "text")
@@ -85,6 +87,16 @@ class BenchmarkTask:
     empty_text: str = ""
     options_text: Callable[[Row], str] | None = None
     check: Callable[[Row], str] | None = None
+    shown: Mapping[str, Callable[[Row], str]] = field(default_factory=dict)
+
+    @property
+    def prompt_fields(self) -> Mapping[str, Callable[[Row], str]]:
+        """By name what `{name}` in a prompt becomes."""
+        return self.shown or {name: partial(_field, name) for name in self.fields}
+
+
+def _field(name: str, row: Row) -> str:
+    return str(row[name])
 
 
 @dataclass(frozen=True)

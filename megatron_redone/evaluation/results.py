@@ -16,14 +16,22 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
-
-from pydantic import Field
 
 from megatron_redone.common.errors import DataError
 from megatron_redone.common.files import atomic_write_json
 from megatron_redone.common.jsonl import read_jsonl, write_jsonl
-from megatron_redone.reporting.schema import Points, ResultModel, read_result
+from megatron_redone.reporting.benchmark_schema import BaselineScores, BenchmarkResult, Failure
+from megatron_redone.reporting.schema import read_result
+
+__all__ = [
+    "BaselineScores",
+    "BenchmarkResult",
+    "Failure",
+    "ItemScore",
+    "read_item_scores",
+    "read_results",
+    "write_results",
+]
 
 RESULTS, SCORES, FAILURES, PAGE, PREDICTIONS = (
     "results.json",
@@ -32,36 +40,6 @@ RESULTS, SCORES, FAILURES, PAGE, PREDICTIONS = (
     "evaluation.html",
     "predictions.jsonl",
 )
-
-
-class BaselineScores(ResultModel):
-    """A rule without a model, or the gold answers themselves, scored like the model."""
-
-    score: Points
-    groups: dict[str, Points]
-    tasks: dict[str, Points]
-
-
-class BenchmarkResult(ResultModel):
-    """`results.json`: one model, or one file of predictions, on one benchmark."""
-
-    benchmark: str
-    label: str
-    """What answered: a model's folder or a file of predictions."""
-    score: Points
-    interval: tuple[Points, Points]
-    """95% interval of `score`."""
-    score_rule: str
-    """How `score` comes from the tasks, in a sentence."""
-    groups: dict[str, Points]
-    tasks: dict[str, dict[str, Any]]
-    """By task: `score`, `interval`, `num_rows`, `parse_rate` (0..1), `official_errors`, and the metric's parts."""
-    baselines: dict[str, BaselineScores]
-    missing: tuple[str, ...] = ()
-    """Tasks of the benchmark that were not there."""
-    notes: tuple[str, ...] = ()
-    """What must be known beside the numbers, as sentences."""
-    settings: dict[str, Any] = Field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -83,9 +61,12 @@ class ItemScore:
     statistics: dict[str, float]
 
 
-def write_results(folder: Path, result: BenchmarkResult, items: Iterable[ItemScore]) -> None:
-    """results.json and scores.jsonl in `folder`."""
+def write_results(
+    folder: Path, result: BenchmarkResult, items: Iterable[ItemScore], failures: Iterable[Failure] = ()
+) -> None:
+    """scores.jsonl, failures.jsonl and, last, results.json in `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
+    write_jsonl(folder / FAILURES, (failure.model_dump() for failure in failures))
     write_jsonl(folder / SCORES, (asdict(item) for item in items))
     atomic_write_json(folder / RESULTS, result.model_dump(mode="json"))
 

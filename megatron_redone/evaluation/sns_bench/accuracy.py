@@ -60,7 +60,9 @@ class PathAccuracy:
         path = normalised_path(label)
         correct = path in (normalised_path(row["answer"]), row["answer"])
         readable = label.count("|") == 2
-        reason = "" if correct else "another path" if readable else f"cut to {shortened(label)}, which has no three parts"
+        reason = (
+            "" if correct else "another path" if readable else f"cut to {shortened(label)}, which has no three parts"
+        )
         return _score(correct, correct or readable, reason)
 
 

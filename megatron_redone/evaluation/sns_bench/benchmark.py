@@ -35,7 +35,7 @@ def sns_bench(embed: Embed | None, embedder: str) -> Benchmark:
 
     Args:
         embed: texts to vectors.
-        embedder: its name or path, for the settings and the notes.
+        embedder: its name or path, for the settings and the notes; "" where QueryGen is not scored.
     """
     tasks = [
         _task("Taxonomy", "-single", CutAccuracy("accuracy", label_cut, _candidates), "content candidates", 32,
@@ -84,7 +84,7 @@ def _task(
     return BenchmarkTask(
         file=file,
         group=f"Note-{name}",
-        fields=dict.fromkeys(fields.split(), "text"),
+        fields=fields.split(),
         metric=metric,
         prompt=PROMPTS[file],
         answer=("answer", answer),
@@ -97,6 +97,8 @@ def _task(
 
 
 def _note_on_embedder(embed: Embed | None, embedder: str) -> tuple[str, ...]:
+    if not embedder:
+        return ()
     if embed is None:
         return (
             "No embedder: QueryGen's score is its ANLS alone, without the cosine; it and the benchmark's score are not "
@@ -105,8 +107,8 @@ def _note_on_embedder(embed: Embed | None, embedder: str) -> tuple[str, ...]:
     if embedder.rstrip("/").split("/")[-1] == PUBLISHED_EMBEDDER.split("/")[-1]:
         return ()
     return (
-        f"QueryGen's cosine is of {embedder}, not of {PUBLISHED_EMBEDDER}: QueryGen, and with it the benchmark's score, "
-        "is not comparable with published figures.",
+        f"QueryGen's cosine is of {embedder}, not of {PUBLISHED_EMBEDDER}: QueryGen, and with it the benchmark's "
+        "score, is not comparable with published figures.",
     )
 
 

@@ -20,8 +20,8 @@ from megatron_redone.scoring.base import Score
 EPSILON = 1e-4
 TEXT_METRICS = ("bleu", "rouge_1", "rouge_2", "rouge_l")
 _MAYBE_EMOJI = re.compile(r"[0-9#*]\ufe0f?\u20e3|[^\x00-\x7f]+")
-"""Where emoji can be: keycaps begin with an ASCII character, all others hold none. demoji tries its 5,000 emoji at every
-digit, so it is asked about these parts only."""
+"""Where emoji can be: keycaps begin with an ASCII character, all others hold none. demoji tries its 5,000 emoji at
+every digit, so it is asked about these parts only."""
 
 
 @dataclass(frozen=True)

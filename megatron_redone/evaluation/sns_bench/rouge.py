@@ -91,7 +91,7 @@ def common_subsequence(first: Sequence[str], second: Sequence[str]) -> set[str]:
 
 
 def _growth(first: Sequence[str], second: Sequence[str]) -> list[int]:
-    """For each j in 0..len(second): the bits i where LCS(first[:i+1], second[:j]) is longer than LCS(first[:i], ...)."""
+    """For each j in 0..len(second) the bits i where LCS(first[:i+1], second[:j]) exceeds LCS(first[:i], second[:j])."""
     positions: dict[str, int] = {}
     for place, word in enumerate(first):
         positions[word] = positions.get(word, 0) | 1 << place
