@@ -18,7 +18,8 @@ ROW = {"question": "find {content}", "content": "a {b}", "answer": "x"}
 def test_fields_are_filled_once_and_other_braces_stay(tmp_path: Path) -> None:
     path = tmp_path / "prompts.yaml"
     path.write_text(
-        'Note-NER.json:\n  system: \'Reply as [{"Option": "x"}] or {{content}} or {}.\'\n  user: "{content}? {question}"\n'
+        'Note-NER.json:\n  system: \'Reply as [{"Option": "x"}] or {{content}} or {}.\'\n'
+        '  user: "{content}? {question}"\n'
         "Note-Gender.json: |\n  Is it? {content}\n"
     )
     prompts = read_prompt_set(path, BENCHMARK)
