@@ -120,3 +120,23 @@ def measure_step_share(run: Path, answers: int, rounds: int) -> StepShare:
         Scoring().score(texts, chosen)
         taken.append(time.perf_counter() - began)
     return StepShare(answers, statistics.median(taken), statistics.median(seconds))
+
+
+def measure_sns_bench(folder: Path, rounds: int) -> dict[str, float]:
+    """Seconds of scoring SNS-Bench's gold answers without an embedder, with baselines and intervals; median."""
+    from megatron_redone.evaluation.benchmark_data import read_benchmark
+    from megatron_redone.evaluation.benchmark_scoring import Answered, score_benchmark
+    from megatron_redone.evaluation.sns_bench.benchmark import sns_bench
+
+    benchmark = sns_bench(None, "none")
+    rows = read_benchmark(folder, benchmark)
+    taken = []
+    for _ in range(rounds):
+        began = time.perf_counter()
+        answered = {
+            file: Answered(of_file, [benchmark.tasks[file].gold_text(row) for row in of_file])
+            for file, of_file in rows.items()
+        }
+        score_benchmark(benchmark, answered, label="gold", settings={})
+        taken.append(time.perf_counter() - began)
+    return {"rows": float(sum(map(len, rows.values()))), "seconds": statistics.median(taken), "slowest": max(taken)}
