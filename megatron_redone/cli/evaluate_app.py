@@ -20,6 +20,7 @@ class EvaluateOptions:
     model: Path | None
     predictions: Path | None
     engine: Literal["megatron", "vllm"]
+    precision: Literal["fp32", "bf16"]
     prompt_set: Path | None
     embedder: str | None
     """None: the published one if it can be had."""
@@ -57,6 +58,7 @@ def evaluate_command(
         Path | None, typer.Option(help='Answers to score: lines of {"file", "index" (from 0), "output"}.')
     ] = None,
     engine: Annotated[str, typer.Option(help="megatron (in process) or vllm.")] = "megatron",
+    precision: Annotated[str, typer.Option(help="fp32 or bf16, which is quicker and rounds.")] = "fp32",
     prompt_set: Annotated[
         Path | None, typer.Option(help="YAML or JSON: by file `system` and `user` templates with {fields}.")
     ] = None,
@@ -92,6 +94,8 @@ def evaluate_command(
         raise InputError(f"--benchmark {benchmark}: unknown; give one of {', '.join(RUNNERS)}")
     if engine not in ("megatron", "vllm"):
         raise InputError(f"--engine {engine}: unknown; give megatron or vllm")
+    if precision not in ("fp32", "bf16"):
+        raise InputError(f"--precision {precision}: unknown; give fp32 or bf16")
     if (model is None) == (predictions is None):
         raise InputError("give either --model (it answers) or --predictions (answers to score), one of the two")
     RUNNERS[benchmark](
@@ -102,6 +106,7 @@ def evaluate_command(
             model=model,
             predictions=predictions,
             engine="vllm" if engine == "vllm" else "megatron",
+            precision="bf16" if precision == "bf16" else "fp32",
             prompt_set=prompt_set,
             embedder=embedder,
             files=tuple(file or ()),

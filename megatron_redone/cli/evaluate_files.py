@@ -127,7 +127,7 @@ def _answer(
     from megatron_redone.generation.factory import open_model
     from megatron_redone.launch.environment import from_environ
     from megatron_redone.parallel.config import ParallelConfig
-    from megatron_redone.parallel.context import build_context, shutdown
+    from megatron_redone.parallel.context import ParallelContext, build_context, shutdown
 
     assert options.model is not None
     how = AnswerSettings(
@@ -137,14 +137,19 @@ def _answer(
         options.temperature,
         options.top_p,
         options.seed,
+        options.precision,
     )
     place = from_environ(os.environ)
     if place.world_size > 1:
         raise InputError(f"evaluate runs in one process, not in {place.world_size}; start it without torchrun")
     torch.set_num_threads(place.threads)
+
+    def layout() -> ParallelContext:
+        return build_context(ParallelConfig(precision=options.precision))
+
     with ExitStack() as stack:
         stack.callback(shutdown) if options.engine == "megatron" else None
-        model = open_model(options.model, options.engine, options.batch_size, lambda: build_context(ParallelConfig()))
+        model = open_model(options.model, options.engine, options.batch_size, layout)
         options.out.mkdir(parents=True, exist_ok=True)
         fixed = identity(options.model, options.engine, prompts, {file: options.data / file for file in rows}, how)
         begin(options.out, fixed)

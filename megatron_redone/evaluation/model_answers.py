@@ -46,6 +46,7 @@ class AnswerSettings:
     temperature: float
     top_p: float
     seed: int
+    precision: str = "fp32"
 
     def room(self, task: BenchmarkTask) -> int:
         """Tokens for an answer of the task."""
