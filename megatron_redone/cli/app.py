@@ -10,8 +10,8 @@ import typer
 from megatron_redone.cli.benchmark_app import benchmark_app
 from megatron_redone.cli.convert_app import convert_app
 from megatron_redone.cli.curate_app import curate_app
-from megatron_redone.cli.score_app import score_command
 from megatron_redone.cli.evaluate_app import evaluate_command
+from megatron_redone.cli.score_app import score_command
 from megatron_redone.cli.tasks_app import tasks_app
 
 app = typer.Typer(
