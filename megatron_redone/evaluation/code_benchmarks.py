@@ -98,7 +98,7 @@ def extract_program(benchmark: CodeBenchmark, problem: CodeProblem, completion: 
     header = _header(problem) if benchmark == "humaneval" else ""
     for text in [*reversed(blocks), answer]:
         if not syntax_problem(text) and problem.entry_point in defined_names(text):
-            return f"{header}{text}"
+            return text if syntax_problem(f"{header}{text}") else f"{header}{text}"
     if benchmark == "mbpp":
         return None
     body = blocks[-1] if blocks else answer
@@ -142,8 +142,11 @@ def _humaneval_problem(row: dict[str, Any]) -> CodeProblem:
 
 
 def _mbpp_problem(row: dict[str, Any]) -> CodeProblem:
-    """Plain and sanitized files; the entry point is the first function of the solution that the tests name."""
-    solution, tests = _text(row, "code").replace("\r\n", "\n"), [str(test) for test in row["test_list"]]
+    """The whole file, the sanitized one and rows with `test` for `test_list`; the entry point is the first function of the solution that the tests name."""
+    solution, tests = (
+        _text(row, "code").replace("\r\n", "\n"),
+        [str(test) for test in row.get("test_list") or row["test"]],
+    )
     setup = _text(row, "test_setup_code") if "test_setup_code" in row else "\n".join(row.get("test_imports", []))
     called = {node.id for node in ast.walk(_parsed("\n".join(tests))) if isinstance(node, ast.Name)}
     functions = [node.name for node in _parsed(solution).body if isinstance(node, ast.FunctionDef)]

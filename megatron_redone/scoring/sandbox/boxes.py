@@ -1,0 +1,314 @@
+"""The host's side of a server: pre-started boxes, one program in one box, a program and its tests in two."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+import selectors
+import shutil
+import socket
+import struct
+import subprocess
+import tempfile
+import time
+from collections import deque
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from megatron_redone.common.errors import SandboxUnavailableError
+from megatron_redone.scoring.sandbox.backends import server_command
+from megatron_redone.scoring.sandbox.limits import Limits, RunResult, Status
+
+_READ_BYTES = 1 << 16
+_END_SECONDS = 5.0
+_VERDICT_BYTES = 1 << 16
+
+
+@dataclass(frozen=True)
+class TestResult:
+    """The verdict on a program: whether all its tests passed, and if not, why."""
+
+    passed: bool
+    reason: str
+    wall_seconds: float
+
+    __test__ = False  # not a class of tests, whatever pytest thinks of its name
+
+
+@dataclass
+class _Box:
+    """One box: host's ends of its lifeline and outputs."""
+
+    lifeline: socket.socket
+    stdout: int
+    stderr: int
+
+    def close(self) -> None:
+        """Ends all in the box."""
+        self.lifeline.close()
+        for descriptor in (self.stdout, self.stderr):
+            with contextlib.suppress(OSError):
+                os.close(descriptor)
+
+
+class BoxServer:
+    """A server process and its ready boxes. Used by one thread at a time.
+
+    Args:
+        backend: one of `BACKENDS`.
+        limits: of each box.
+        num_ready: boxes that wait ready-made.
+
+    Raises:
+        SandboxUnavailableError: it does not start on this machine.
+    """
+
+    def __init__(self, backend: str, limits: Limits, num_ready: int = 2) -> None:
+        self.backend, self.limits = backend, limits
+        self._ready: deque[_Box] = deque()
+        self._folder = tempfile.mkdtemp(prefix="redone-box-")
+        try:
+            started = server_command(backend, limits, self._folder)
+            if started.user is not None:
+                os.chown(self._folder, started.user, started.user)
+            self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            with theirs:
+                self._process = _start(started.command, started.user, theirs.fileno())
+            for _ in range(num_ready):
+                self._ready.append(self._open())
+        except BaseException:
+            self.close()
+            raise
+
+    def run(self, source: str | bytes, stdin: bytes = b"", wall_seconds: float | None = None) -> RunResult:
+        """Runs one program in a fresh box. Never raises for what a program is or does."""
+        code = _as_bytes(source)
+        if len(code) > self.limits.source_bytes or len(stdin) > self.limits.stdin_bytes:
+            what = f"a program of {len(code)} bytes with {len(stdin)} bytes of input is over the limits"
+            return RunResult("error", None, "", what, 0.0, self.backend)
+        box = self._take()
+        try:
+            return self._collect(
+                box, _request({"mode": "program"}, code, stdin), wall_seconds or self.limits.wall_seconds
+            )
+        finally:
+            box.close()
+
+    def test(self, program: str | bytes, setup: str, tests: list[str], entry_point: str = "") -> TestResult:
+        """Runs tests in one box against a program in another; the tests' box alone knows the nonce and the values."""
+        code, start = _as_bytes(program), time.monotonic()
+        if len(code) > self.limits.source_bytes:
+            return TestResult(False, f"a program of {len(code)} bytes; at most {self.limits.source_bytes} run", 0.0)
+        nonce = secrets.token_hex(16)
+        request = {"mode": "tests", "setup": setup, "tests": tests, "entry_point": entry_point, "nonce": nonce}
+        with contextlib.ExitStack() as stack:
+            candidate, tester = self._take(), self._take()
+            stack.callback(candidate.close)
+            stack.callback(tester.close)
+            calls_in, calls_out = os.pipe()
+            answers_in, answers_out = os.pipe()
+            verdict_in, verdict_out = os.pipe()
+            stack.callback(os.close, verdict_in)
+            try:
+                _send(candidate, _request({"mode": "candidate"}, code), [calls_in, answers_out])
+                _send(tester, _request(request), [answers_in, calls_out, verdict_out])
+            finally:
+                for descriptor in (calls_in, calls_out, answers_in, answers_out, verdict_out):
+                    os.close(descriptor)
+            answer = _read_verdict(verdict_in, tester.lifeline, start + self.limits.wall_seconds)
+        seconds = time.monotonic() - start
+        if answer is None:
+            return TestResult(False, f"timeout: not done after {self.limits.wall_seconds:g} s", seconds)
+        if answer.get("nonce") != nonce:
+            return TestResult(False, "the tests ended without a verdict", seconds)
+        return TestResult(answer.get("passed") is True, str(answer.get("reason", "")), seconds)
+
+    def close(self) -> None:
+        """Ends server and boxes, and waits until they are gone."""
+        while self._ready:
+            self._ready.pop().close()
+        if hasattr(self, "_control"):
+            self._control.close()
+        if hasattr(self, "_process"):
+            try:
+                self._process.wait(_END_SECONDS)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+            if self._process.stderr:
+                self._process.stderr.close()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _take(self) -> _Box:
+        """A ready box; the next one is started beside it."""
+        self._ready.append(self._open())
+        return self._ready.popleft()
+
+    def _open(self) -> _Box:
+        ours, theirs = socket.socketpair()
+        out_read, out_write = os.pipe()
+        err_read, err_write = os.pipe()
+        try:
+            socket.send_fds(self._control, [b"box"], [theirs.fileno(), out_write, err_write])
+        except OSError as error:
+            _Box(ours, out_read, err_read).close()
+            raise SandboxUnavailableError(f"the {self.backend} sandbox ended: {self._last_words()}") from error
+        finally:
+            theirs.close()
+            os.close(out_write)
+            os.close(err_write)
+        return _Box(ours, out_read, err_read)
+
+    def _last_words(self) -> str:
+        if self._process.stderr is None:
+            return ""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(_END_SECONDS)
+        os.set_blocking(self._process.stderr.fileno(), False)
+        words = (self._process.stderr.read() or b"").decode("utf-8", "replace").strip().splitlines()
+        return words[-1] if words else "it said nothing"
+
+    def _collect(self, box: _Box, request: bytes, wall_seconds: float) -> RunResult:
+        """Feeds the request, gathers output, and waits for the end or a limit."""
+        start = time.monotonic()
+        deadline = start + wall_seconds
+        output: dict[int, bytearray] = {box.stdout: bytearray(), box.stderr: bytearray()}
+        report, status, rest = b"", "", memoryview(request)
+        with selectors.DefaultSelector() as selector:
+            for descriptor in output:
+                os.set_blocking(descriptor, False)
+                selector.register(descriptor, selectors.EVENT_READ)
+            box.lifeline.setblocking(False)
+            selector.register(box.lifeline, selectors.EVENT_READ | selectors.EVENT_WRITE)
+            while not status and not report:
+                events = selector.select(max(0.0, deadline - time.monotonic()))
+                if time.monotonic() >= deadline:
+                    status = "timeout"
+                for key, mask in events:
+                    if key.fileobj is box.lifeline:
+                        if mask & selectors.EVENT_WRITE:
+                            rest = rest[_send_some(box.lifeline, rest) :]
+                            if not rest:
+                                selector.modify(box.lifeline, selectors.EVENT_READ)
+                        if mask & selectors.EVENT_READ:
+                            report = _received(box.lifeline) or b"gone"
+                    elif not _gather(key.fd, output[key.fd]):
+                        selector.unregister(key.fd)
+                if sum(map(len, output.values())) > self.limits.output_bytes:
+                    status = "output_limit"
+        seconds = time.monotonic() - start
+        for descriptor, data in output.items():  # what the program wrote before it ended
+            while not status and len(data) <= self.limits.output_bytes and _gather(descriptor, data) == "more":
+                pass
+        if not status and sum(map(len, output.values())) > self.limits.output_bytes:
+            status = "output_limit"
+        box.lifeline.close()
+        return self._result(status, report, output[box.stdout], output[box.stderr], seconds)
+
+    def _result(self, status: str, report: bytes, out: bytearray, err: bytearray, seconds: float) -> RunResult:
+        limit = self.limits.output_bytes
+        stdout = bytes(out[:limit]).decode("utf-8", "backslashreplace")
+        stderr = bytes(err[: max(0, limit - len(out))]).decode("utf-8", "backslashreplace")
+        exit_code: int | None = None
+        ended: Status = "killed"
+        if status in ("timeout", "output_limit"):
+            ended = "timeout" if status == "timeout" else "output_limit"
+        elif len(report) >= 4:
+            wait_status, note = struct.unpack(">i", report[:4])[0], report[4:].decode("utf-8", "replace")
+            if wait_status < 0:
+                raise SandboxUnavailableError(f"the {self.backend} sandbox: {note}")
+            exit_code = os.waitstatus_to_exitcode(wait_status)
+            ended = _ending(exit_code, stderr)
+            if note == "folder":
+                ended, stderr = "killed", f"{stderr}the work folder grew over its limits\n"
+        return RunResult(ended, exit_code, stdout, stderr, round(seconds, 6), self.backend)
+
+
+def _ending(exit_code: int, stderr: str) -> Status:
+    """What an exit code says, and Python's own last line where memory was refused."""
+    if exit_code == -24:  # SIGXCPU
+        return "timeout"
+    if exit_code < 0:
+        return "killed"
+    last = stderr.rstrip().rpartition("\n")[2]
+    if exit_code and last.startswith("MemoryError"):
+        return "memory"
+    return "error" if exit_code else "ok"
+
+
+def _start(command: list[str], user: int | None, control: int) -> subprocess.Popen[bytes]:
+    """The server, with the control socket as descriptor 3 and nothing of this process's environment."""
+    environment = {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "PYTHONHASHSEED": "0"}
+    held = os.dup(control) if control == 3 else control  # descriptor 3 must be free to take
+    command = ["/bin/sh", "-c", f'exec "$@" 3<&{held} {held}<&-' if held != 3 else 'exec "$@"', "sh", *command]
+    groups = None if user is None else []
+    return subprocess.Popen(
+        command, user=user, group=user, extra_groups=groups, env=environment, cwd="/", pass_fds=[held],
+        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True,
+    )  # fmt: skip
+
+
+def _as_bytes(source: str | bytes) -> bytes:
+    """A text as UTF-8. Half characters become bytes that no Python reads, so the program is an error, as it should."""
+    return source if isinstance(source, bytes) else source.encode("utf-8", "surrogatepass")
+
+
+def _request(header: dict[str, Any], source: bytes = b"", stdin: bytes = b"") -> bytes:
+    head = json.dumps({**header, "source_bytes": len(source), "stdin_bytes": len(stdin)}).encode("ascii")
+    return struct.pack(">I", len(head)) + head + source + stdin
+
+
+def _send(box: _Box, request: bytes, descriptors: list[int]) -> None:
+    """The request with descriptors. A box that is gone does not matter here: it gives no verdict."""
+    with contextlib.suppress(OSError):
+        box.lifeline.settimeout(_END_SECONDS)
+        socket.send_fds(box.lifeline, [request[:4]], descriptors)
+        box.lifeline.sendall(request[4:])
+
+
+def _send_some(lifeline: socket.socket, data: memoryview) -> int:
+    try:
+        return lifeline.send(data)
+    except BlockingIOError:
+        return 0
+    except OSError:
+        return len(data)  # the box is gone; its report says how
+
+
+def _received(lifeline: socket.socket) -> bytes:
+    try:
+        return lifeline.recv(512)
+    except OSError:
+        return b""
+
+
+def _gather(descriptor: int, into: bytearray) -> Literal["more", ""]:
+    """Reads what is there; "" at the end or where nothing waits."""
+    try:
+        data = os.read(descriptor, _READ_BYTES)
+    except BlockingIOError:
+        return ""
+    into += data
+    return "more" if data else ""
+
+
+def _read_verdict(descriptor: int, lifeline: socket.socket, deadline: float) -> dict[str, Any] | None:
+    """The tests' answer; {} where they end without one, None at the deadline."""
+    data = bytearray()
+    with selectors.DefaultSelector() as selector:
+        selector.register(descriptor, selectors.EVENT_READ)
+        while len(data) < _VERDICT_BYTES:
+            left = deadline - time.monotonic()
+            if left <= 0 or not selector.select(left):
+                return None
+            part = os.read(descriptor, _READ_BYTES)
+            if not part:
+                break
+            data += part
+    try:
+        answer = json.loads(data)
+    except ValueError:
+        return {}
+    return answer if isinstance(answer, dict) else {}
