@@ -70,11 +70,11 @@ class BoxServer:
         self._ready: deque[_Box] = deque()
         self._folder = tempfile.mkdtemp(prefix="redone-box-")
         try:
-            started = server_command(backend, limits, self._folder)
-            if started.user is not None:
-                os.chown(self._folder, started.user, started.user)
             self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             with theirs:
+                started = server_command(backend, limits, self._folder, theirs.fileno())
+                if started.user is not None:
+                    os.chown(self._folder, started.user, started.user)
                 self._process = _start(started.command, started.user, theirs.fileno())
             for _ in range(num_ready):
                 self._ready.append(self._open())
@@ -239,13 +239,11 @@ def _ending(exit_code: int, stderr: str) -> Status:
 
 
 def _start(command: list[str], user: int | None, control: int) -> subprocess.Popen[bytes]:
-    """The server, with the control socket as descriptor 3 and nothing of this process's environment."""
+    """The server, with the control socket and nothing of this process's environment."""
     environment = {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "PYTHONHASHSEED": "0"}
-    held = os.dup(control) if control == 3 else control  # descriptor 3 must be free to take
-    command = ["/bin/sh", "-c", f'exec "$@" 3<&{held} {held}<&-' if held != 3 else 'exec "$@"', "sh", *command]
     groups = None if user is None else []
     return subprocess.Popen(
-        command, user=user, group=user, extra_groups=groups, env=environment, cwd="/", pass_fds=[held],
+        command, user=user, group=user, extra_groups=groups, env=environment, cwd="/", pass_fds=[control],
         stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True,
     )  # fmt: skip
 

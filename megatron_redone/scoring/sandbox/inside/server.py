@@ -1,6 +1,6 @@
 """Starts boxes: a warm interpreter that forks one closed process for each program. Runs as a script, never imported.
 
-    python -I -S server.py SETTINGS_JSON        with the control socket as descriptor 3
+    python -I -S server.py SETTINGS_JSON        (`control`: the descriptor of its control socket)
 
 Each message on the control socket carries three descriptors: the lifeline of a new box, its output and its error
 output. A box is two processes: a keeper (number 1 of its own process namespace), which waits, and the program. The
@@ -26,14 +26,13 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[4]))
 
-from megatron_redone.scoring.sandbox.inside import lockdown, program, seccomp  # noqa: E402
+from megatron_redone.scoring.sandbox.inside import lockdown, program, seccomp
 
 OFTEN_USED = (
     "bisect", "collections", "copy", "dataclasses", "datetime", "decimal", "enum", "fractions", "functools", "heapq",
     "io", "itertools", "json", "math", "operator", "queue", "random", "re", "statistics", "string", "textwrap",
     "threading", "time", "traceback", "typing",
 )  # fmt: skip
-CONTROL = 3
 WATCH_MILLISECONDS = 20
 
 
@@ -42,7 +41,7 @@ def main() -> None:
     settings = json.loads(sys.argv[1])
     for name in OFTEN_USED:
         __import__(name)
-    control = socket.socket(fileno=CONTROL)
+    control = socket.socket(fileno=settings["control"])
     control.set_inheritable(False)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the one who asked
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for a keeper
@@ -151,7 +150,7 @@ def _become_program(settings: dict[str, Any], descriptors: list[int], folder: st
 
 
 def _request(lifeline: socket.socket) -> tuple[dict[str, Any], bytes, bytes, list[int]]:
-    """The request of this box: eight bytes with three lengths' header size, the header, the program, its input."""
+    """The request of this box: the length of a header, the header, the program, its input."""
     head, descriptors, _, _ = socket.recv_fds(lifeline, 4, 3)
     if len(head) < 4:
         os._exit(0)  # nobody needs this box any more
