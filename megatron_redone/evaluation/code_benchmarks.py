@@ -142,7 +142,10 @@ def _humaneval_problem(row: dict[str, Any]) -> CodeProblem:
 
 
 def _mbpp_problem(row: dict[str, Any]) -> CodeProblem:
-    """The whole file, the sanitized one and rows with `test` for `test_list`; the entry point is the first function of the solution that the tests name."""
+    """The whole file, the sanitized one, and rows with `test` for `test_list`.
+
+    The entry point is the last function of the solution that the tests name.
+    """
     solution, tests = (
         _text(row, "code").replace("\r\n", "\n"),
         [str(test) for test in row.get("test_list") or row["test"]],

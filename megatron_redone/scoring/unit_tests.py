@@ -24,8 +24,8 @@ class UnitTests:
     """1 where the program passes all its tests in the sandbox, else 0; the aggregate is the share that passes.
 
     A reference is `{"tests": [statements that raise where the program is wrong], "test_setup": code that runs before
-    them, "entry_point": the function they call}`; the last two may be absent. Tests and setup run in a box of their own;
-    the program sees the arguments of its functions and nothing else.
+    them, "entry_point": the function they call}`; the last two may be absent. Tests and setup run in a box of their
+    own; the program sees the arguments of its functions and nothing else.
 
     Args:
         wall_seconds: for one program with all its tests.

@@ -43,8 +43,13 @@ class ServerCommand:
     user: int | None
 
 
-def server_command(backend: str, limits: Limits, folder: str) -> ServerCommand:
-    """The command for one backend; `folder` is an empty folder of the host for boxes without mounts of their own.
+def server_command(backend: str, limits: Limits, folder: str, control: int) -> ServerCommand:
+    """The command for one backend.
+
+    Args:
+        backend, limits: the kind of boxes, and the limits of each.
+        folder: an empty folder of the host, for boxes without mounts of their own.
+        control: descriptor of the control socket in the server.
 
     Raises:
         SandboxUnavailableError: something that the backend needs is not on this machine.
@@ -53,6 +58,7 @@ def server_command(backend: str, limits: Limits, folder: str) -> ServerCommand:
     settings: dict[str, Any] = {
         **asdict(limits),
         "cpu_seconds": limits.cpu_seconds,
+        "control": control,
         "namespaces": backend == "bubblewrap",
         "landlock": backend == "landlock",
         "unsafe": backend == "unsafe",

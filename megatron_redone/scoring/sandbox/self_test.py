@@ -20,7 +20,8 @@ given = sys.stdin.read()
 block = bytearray(64 << 20)
 with open("note.txt", "w") as file:
     file.write(given * 2)
-print(json.dumps([open("note.txt").read(), math.gcd(12, 18), len(block) >> 20, sorted(set(os.environ) - {'LC_CTYPE', 'PWD'})]))
+environment = sorted(set(os.environ) - {'LC_CTYPE'})
+print(json.dumps([open("note.txt").read(), math.gcd(12, 18), len(block) >> 20, environment]))
 sys.exit(7)
 """
 BENIGN_OUTPUT = '["abab", 6, 64, ["HOME", "LANG", "PATH", "PYTHONHASHSEED", "TMPDIR"]]'

@@ -73,7 +73,7 @@ class Link:
                 if old is not None and _mutable_as_bytes(argument, self.wrap) != old
             }
             reply = dumps(["value", value, changed], self.wrap)
-        except BaseException as error:  # noqa: BLE001 - whatever the served code raises is its answer
+        except BaseException as error:  # whatever the served code raises is its answer
             if isinstance(error, LinkBrokenError):
                 raise
             reply = dumps(["raised", [kind.__name__ for kind in type(error).__mro__], _message(error)], self.wrap)

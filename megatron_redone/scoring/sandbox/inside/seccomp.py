@@ -1,7 +1,7 @@
 """The seccomp filter of a box: a list of allowed system calls as a BPF program, loaded through prctl.
 
-Everything that is not allowed fails with EPERM, so a program sees an ordinary error; calls newer than the list fail with
-ENOSYS, so the C library falls back to older ones. Another architecture's calls (32-bit, x32) end the process.
+Everything that is not allowed fails with EPERM, so a program sees an ordinary error; calls newer than the list
+fail with ENOSYS, so the C library falls back to older ones. Another architecture's calls (32-bit, x32) end the process.
 There is no new process in a box, by fork or by exec: what a program allocates is then bounded by its own limits.
 """
 

@@ -71,7 +71,7 @@ class RemoteObject:
     def __setattr__(self, name: str, value: Any) -> None:
         self._side.ask("setattr", self, name, value)
 
-    def __call__(self, *arguments: Any, **names: Any) -> Any:
+    def __call__(self, *arguments: Any, **names: Any) -> Any:  # noqa: D102
         if self._plain_method and (arguments or names):
             raise LinkBrokenError("a test passes values to a method of an object where a plain value is expected")
         return self._side.ask("call", self, *arguments, made_here=self._made_here or self._is_class, **names)
