@@ -10,6 +10,7 @@ import typer
 from megatron_redone.cli.benchmark_app import benchmark_app
 from megatron_redone.cli.convert_app import convert_app
 from megatron_redone.cli.curate_app import curate_app
+from megatron_redone.cli.sandbox_app import sandbox_app
 from megatron_redone.cli.tasks_app import tasks_app
 
 app = typer.Typer(
@@ -166,4 +167,5 @@ def verify_resume_rank_command(folder: Path, side: str, plant: Annotated[str | N
 app.add_typer(curate_app, name="curate")
 app.add_typer(benchmark_app, name="benchmark")
 app.add_typer(convert_app, name="convert")
+app.add_typer(sandbox_app, name="sandbox")
 app.add_typer(tasks_app, name="tasks")

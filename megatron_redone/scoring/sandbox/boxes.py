@@ -23,6 +23,8 @@ from megatron_redone.scoring.sandbox.limits import Limits, RunResult, Status
 
 _READ_BYTES = 1 << 16
 _END_SECONDS = 5.0
+_START_SECONDS = 60.0
+_READY = b"R"
 _VERDICT_BYTES = 1 << 16
 
 
@@ -144,7 +146,17 @@ class BoxServer:
     def _take(self) -> _Box:
         """A ready box; the next one is started beside it."""
         self._ready.append(self._open())
-        return self._ready.popleft()
+        box = self._ready.popleft()
+        box.lifeline.settimeout(_START_SECONDS)
+        try:
+            said = box.lifeline.recv(512)
+        except OSError as error:
+            said = str(error).encode()
+        if said != _READY:
+            box.close()
+            why = said[4:].decode("utf-8", "replace") or self._last_words()
+            raise SandboxUnavailableError(f"the {self.backend} sandbox makes no box: {why}")
+        return box
 
     def _open(self) -> _Box:
         ours, theirs = socket.socketpair()

@@ -4,9 +4,9 @@
 
 Each message on the control socket carries three descriptors: the lifeline of a new box, its output and its error
 output. A box is two processes: a keeper (number 1 of its own process namespace), which waits, and the program. The
-program closes itself in, then waits for its request on the lifeline; so boxes can be started ahead of need. When the
-program ends, the keeper writes its wait status to the lifeline. When the lifeline closes, the keeper ends, and with it
-all that is in the box; when the control socket closes, the server ends, and with it all boxes.
+program closes itself in, says that it is ready, and waits for its request on the lifeline; so boxes can be started
+ahead of need. When the program ends, the keeper writes its wait status to the lifeline. When the lifeline closes, the
+keeper ends, and with it all that is in the box; when the control socket closes, the server ends, and with it all boxes.
 """
 
 from __future__ import annotations
@@ -34,11 +34,13 @@ OFTEN_USED = (
     "threading", "time", "traceback", "typing",
 )  # fmt: skip
 WATCH_MILLISECONDS = 20
+READY = b"R"
 
 
 def main() -> None:
     """Serves until the control socket closes."""
     settings = json.loads(sys.argv[1])
+    os.environ.pop("PWD", None)
     for name in OFTEN_USED:
         __import__(name)
     control = socket.socket(fileno=settings["control"])
@@ -151,6 +153,7 @@ def _become_program(settings: dict[str, Any], descriptors: list[int], folder: st
 
 def _request(lifeline: socket.socket) -> tuple[dict[str, Any], bytes, bytes, list[int]]:
     """The request of this box: the length of a header, the header, the program, its input."""
+    lifeline.send(READY)
     head, descriptors, _, _ = socket.recv_fds(lifeline, 4, 3)
     if len(head) < 4:
         os._exit(0)  # nobody needs this box any more
