@@ -48,7 +48,9 @@ class _Box:
     stderr: int
 
     def close(self) -> None:
-        """Ends all in the box."""
+        """Ends all in the box; at once, even if a process forked from this one holds copies of the descriptors."""
+        with contextlib.suppress(OSError):
+            self.lifeline.shutdown(socket.SHUT_RDWR)
         self.lifeline.close()
         for descriptor in (self.stdout, self.stderr):
             with contextlib.suppress(OSError):
@@ -132,6 +134,8 @@ class BoxServer:
         while self._ready:
             self._ready.pop().close()
         if hasattr(self, "_control"):
+            with contextlib.suppress(OSError):
+                self._control.shutdown(socket.SHUT_RDWR)
             self._control.close()
         if hasattr(self, "_process"):
             try:
@@ -216,7 +220,6 @@ class BoxServer:
                 pass
         if not status and sum(map(len, output.values())) > self.limits.output_bytes:
             status = "output_limit"
-        box.lifeline.close()
         return self._result(status, report, output[box.stdout], output[box.stderr], seconds)
 
     def _result(self, status: str, report: bytes, out: bytearray, err: bytearray, seconds: float) -> RunResult:

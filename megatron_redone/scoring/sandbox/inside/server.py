@@ -53,6 +53,8 @@ def main() -> None:
     while True:
         message, descriptors, _, _ = socket.recv_fds(control, 64, 3)
         if not message:
+            with contextlib.suppress(ChildProcessError):
+                os.wait()  # children are not waited for singly, so this lasts until the last keeper is gone
             return
         number += 1
         if settings["namespaces"]:
