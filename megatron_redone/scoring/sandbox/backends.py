@@ -112,7 +112,7 @@ def _open_parents(path: str) -> list[str]:
 
 
 def _python_command(python: str) -> list[str]:
-    return [python, "-I", "-S", "-B", "-X", "utf8"]
+    return [python, "-S", "-s", "-P", "-B", "-X", "utf8"]  # not -I: it would overlook the hash seed
 
 
 @functools.lru_cache

@@ -1,6 +1,6 @@
 """Starts boxes: a warm interpreter that forks one closed process for each program. Runs as a script, never imported.
 
-    python -I -S server.py SETTINGS_JSON        (`control`: the descriptor of its control socket)
+    python -S -s -P server.py SETTINGS_JSON        (`control`: the descriptor of its control socket)
 
 Each message on the control socket carries three descriptors: the lifeline of a new box, its output and its error
 output. A box is two processes: a keeper (number 1 of its own process namespace), which waits, and the program. The
