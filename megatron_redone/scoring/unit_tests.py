@@ -78,9 +78,7 @@ def syntax_problem(program: str) -> str:
     if len(program) > MAX_PROGRAM_CHARACTERS:
         return f"{len(program)} characters, at most {MAX_PROGRAM_CHARACTERS} are read"
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # an odd escape in a string is the author's business
-            tree = ast.parse(program)
+        tree = parsed(program)
     except SyntaxError as error:
         return f"line {error.lineno}: {error.msg}"
     except (ValueError, MemoryError, RecursionError) as error:  # NUL bytes, half characters, nesting too deep
@@ -91,4 +89,11 @@ def syntax_problem(program: str) -> str:
 def defined_names(program: str) -> set[str]:
     """Functions and classes that a program with valid syntax defines at its top level."""
     kinds = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
-    return {node.name for node in ast.parse(program).body if isinstance(node, kinds)}
+    return {node.name for node in parsed(program).body if isinstance(node, kinds)}
+
+
+def parsed(program: str) -> ast.Module:
+    """The syntax tree, without warnings: an odd escape in a string is the author's business. Raises as `ast.parse`."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return ast.parse(program)

@@ -139,7 +139,7 @@ FOOLS = (
     + "    def __sub__(self, o): return 0\n    def __lt__(self, o): return True\n    def __gt__(self, o): return True\n"
     "    def __contains__(self, o): return True\n    def __float__(self): return 3.0\n"
     "    def __abs__(self): return 0\n"
-    "    def startswith(self, o): return True\n    def count(self, o): return 1\n    def __iter__(self): return iter([])\n"
+    "    def startswith(self, o): return True\n    def __iter__(self): return iter([])\n"
     "def f(*a): return E()\n"
 )
 WRONG: dict[str, tuple[str, list[str], str]] = {
