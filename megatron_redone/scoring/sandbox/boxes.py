@@ -90,7 +90,7 @@ class BoxServer:
 
     def test(self, program: str | bytes, setup: str, tests: list[str], entry_point: str = "") -> TestResult:
         """Runs tests in one box against a program in another; the tests' box alone knows the nonce and the values."""
-        code, start = as_bytes(program), time.monotonic()
+        code = as_bytes(program)
         if len(code) > self.limits.source_bytes:
             return TestResult(False, f"a program of {len(code)} bytes; at most {self.limits.source_bytes} run", 0.0)
         nonce = secrets.token_hex(16)
@@ -99,6 +99,7 @@ class BoxServer:
             candidate, tester = self._take(), self._take()
             stack.callback(candidate.close)
             stack.callback(tester.close)
+            start = time.monotonic()
             calls_in, calls_out = os.pipe()
             answers_in, answers_out = os.pipe()
             verdict_in, verdict_out = os.pipe()
@@ -109,7 +110,7 @@ class BoxServer:
             finally:
                 for descriptor in (calls_in, calls_out, answers_in, answers_out, verdict_out):
                     os.close(descriptor)
-            answer = read_verdict(verdict_in, tester.lifeline, start + self.limits.wall_seconds)
+            answer = read_verdict(verdict_in, start + self.limits.wall_seconds)
         seconds = time.monotonic() - start
         if answer is None:
             return TestResult(False, f"timeout: not done after {self.limits.wall_seconds:g} s", seconds)
@@ -197,7 +198,7 @@ class BoxServer:
                             if not rest:
                                 selector.modify(box.lifeline, selectors.EVENT_READ)
                         if mask & selectors.EVENT_READ:
-                            report = received(box.lifeline) or b"gone"
+                            report = received(box.lifeline) or b"?"
                     elif not gather(key.fd, output[key.fd]):
                         selector.unregister(key.fd)
                 if sum(map(len, output.values())) > self.limits.output_bytes:

@@ -82,7 +82,7 @@ def gather(descriptor: int, into: bytearray) -> Literal["more", ""]:
     return "more" if data else ""
 
 
-def read_verdict(descriptor: int, lifeline: socket.socket, deadline: float) -> dict[str, Any] | None:
+def read_verdict(descriptor: int, deadline: float) -> dict[str, Any] | None:
     """The tests' answer; {} where they end without one, None at the deadline."""
     data = bytearray()
     with selectors.DefaultSelector() as selector:

@@ -14,6 +14,7 @@ import pytest
 
 from megatron_redone.common.errors import InputError, SandboxUnavailableError
 from megatron_redone.scoring.sandbox import pool
+from megatron_redone.scoring.sandbox.boxes import BoxServer
 from megatron_redone.scoring.sandbox.limits import Limits
 from megatron_redone.scoring.sandbox.pool import Program, Sandbox, problems_of_backend
 
@@ -228,3 +229,28 @@ def test_nothing_is_left_of_many_mixed_runs(backend: str) -> None:
     if problems_of_backend(backend):
         pytest.skip("; ".join(problems_of_backend(backend)))
     mixed_runs(backend, 2000)
+
+
+def test_a_server_that_was_ended_costs_one_more_try(sandbox: Sandbox) -> None:
+    with Sandbox(sandbox.backend, LIMITS, workers=1, checked=False) as own:
+        assert own.run(Program("print(1)")).stdout == "1\n"
+        own._servers[0]._process.kill()
+        own._servers[0]._process.wait()
+        assert own.run(Program("print(2)")).stdout == "2\n"
+
+
+def test_a_forked_process_does_not_end_the_sandbox_of_its_parent(sandbox: Sandbox) -> None:
+    child = os.fork()
+    if child == 0:
+        sandbox.close()
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+    assert sandbox.run(Program("print(3)")).stdout == "3\n"
+
+
+def test_an_unknown_machine_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("platform.machine", lambda: "riscv64")
+    with pytest.raises(
+        SandboxUnavailableError, match=r"no list of system calls for 'riscv64'; supported: x86_64"
+    ):
+        BoxServer("landlock", LIMITS)
