@@ -25,10 +25,8 @@ class UnitTests:
 
     A reference is `{"tests": [statements that raise where the program is wrong], "test_setup": code that runs before
     them, "entry_point": the function they call}`; the last two may be absent. Tests and setup run in a box of their
-    own; the program sees the arguments of its functions and nothing else.
-
-    Args:
-        wall_seconds: for one program with all its tests.
+    own; the program sees the arguments of its functions and nothing else. One program with all its tests has
+    `wall_seconds`.
     """
 
     name: str = "unit_tests"

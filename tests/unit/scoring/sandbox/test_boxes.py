@@ -250,7 +250,5 @@ def test_a_forked_process_does_not_end_the_sandbox_of_its_parent(sandbox: Sandbo
 
 def test_an_unknown_machine_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("platform.machine", lambda: "riscv64")
-    with pytest.raises(
-        SandboxUnavailableError, match=r"no list of system calls for 'riscv64'; supported: x86_64"
-    ):
+    with pytest.raises(SandboxUnavailableError, match=r"no list of system calls for 'riscv64'; supported: x86_64"):
         BoxServer("landlock", LIMITS)
