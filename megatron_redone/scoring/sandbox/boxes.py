@@ -116,7 +116,8 @@ class BoxServer:
             return TestResult(False, f"timeout: not done after {self.limits.wall_seconds:g} s", seconds)
         if answer.get("nonce") != nonce:
             return TestResult(False, "the tests ended without a verdict", seconds)
-        return TestResult(answer.get("passed") is True, str(answer.get("reason", "")), seconds)
+        reason = str(answer.get("reason", "")).encode("utf-8", "backslashreplace").decode("utf-8")  # half characters
+        return TestResult(answer.get("passed") is True, reason, seconds)
 
     def close(self) -> None:
         """Ends server and boxes, and waits until they are gone."""

@@ -176,6 +176,11 @@ WRONG: dict[str, tuple[str, list[str], str]] = {
         "a test passes a T",
     ),
     "too much": ("def f(): return 'x' * (20 << 20)", ["assert f() == 1"], "a value of"),
+    "half characters in an error": (
+        "def f(): raise ValueError('x\\ud800y')",
+        ["assert f() == 1"],
+        "ValueError: x\\ud800y",
+    ),
     "half an answer": (
         "import os\ndef f():\n    for n in range(3, 9):\n        try: os.write(n, b'\\0\\0\\0\\x04[[[[')\n"
         "        except OSError: pass\n",
