@@ -18,7 +18,8 @@ def cosines(first: npt.NDArray[np.float64], second: npt.NDArray[np.float64]) -> 
     """[n] cosines of the rows of two [n, d] arrays; 0 where a vector has no length."""
     lengths = np.linalg.norm(first, axis=1) * np.linalg.norm(second, axis=1)
     products = (first * second).sum(axis=1)
-    return np.divide(products, lengths, out=np.zeros_like(products), where=lengths > 0)
+    found: npt.NDArray[np.float64] = np.divide(products, lengths, out=np.zeros_like(products), where=lengths > 0)
+    return found
 
 
 @dataclass(frozen=True)
