@@ -115,3 +115,23 @@ def benchmark_data_command(
         sizes,
     )
     benchmark_data(benchmark, out)
+
+
+@benchmark_app.command("score")
+def benchmark_score_command(
+    answers: Annotated[int, typer.Option(min=1, help="Answers a scorer is given.")] = 400,
+    workers: Annotated[str, typer.Option(help="Numbers of processes; 0: in this one.")] = "0,1,2",
+    rounds: Annotated[int, typer.Option(min=1, help="Rounds; the median counts.")] = 3,
+    programs: Annotated[int, typer.Option(min=0, help="Programs through the sandbox; 0 leaves it out.")] = 200,
+    sns_bench: Annotated[Path | None, typer.Option(help="Folder of SNS-Bench: its gold answers are scored.")] = None,
+    run: Annotated[
+        Path | None, typer.Option(help="Run of examples/quickstart on this machine: what scoring takes of an RL step.")
+    ] = None,
+    rollout: Annotated[int, typer.Option(min=1, help="Answers of a rollout (quickstart: 16 prompts, 8 each).")] = 128,
+    out: Annotated[Path | None, typer.Option(help="JSON file for everything that was measured.")] = None,
+) -> None:
+    """Answers a second of each scorer, programs a second in the sandbox, and their share of an RL step."""
+    from megatron_redone.cli.benchmark_score import benchmark_score
+
+    counts = tuple(int(part) for part in workers.split(","))
+    benchmark_score(answers, counts, rounds, programs, sns_bench, run, rollout, out)

@@ -15,10 +15,12 @@ from megatron_redone.generation.config import GenerationConfig
 from megatron_redone.generation.prompts import fit_prompt
 from megatron_redone.reporting.schema import BaselineResult, EvaluationResult, Prediction, TaskScore
 from megatron_redone.scoring.base import Score, Scorer
+from megatron_redone.scoring.config import ScoringConfig
 from megatron_redone.scoring.statistics import bootstrap_aggregate_interval, mean_interval
 from megatron_redone.tasks.base import Row
 from megatron_redone.tasks.baselines import copy_options, empty_prediction, majority_answer
 from megatron_redone.tasks.catalogue import check_scorable, get_task
+from megatron_redone.tasks.scoring import Scoring
 
 INTERVAL_SEED = 0
 NUM_RESAMPLES = 500
@@ -34,6 +36,7 @@ def evaluate(
     split: str,
     model: str,
     seed: int | None,
+    scoring: ScoringConfig | None = None,
 ) -> tuple[EvaluationResult, list[Prediction]]:
     """Greedy (or as configured) answers to the rows, scored by their tasks. All ranks call it alike.
 
@@ -48,8 +51,11 @@ def evaluate(
     outputs = [""] * len(rows)
     for index, samples in zip(prompts, completions, strict=True):
         outputs[index] = template.tokenizer.decode(samples[0].token_ids)
-    predictions = score_outputs(rows, outputs, template)
-    tasks = task_scores(rows, [prediction.output for prediction in predictions])
+    with Scoring(scoring) as scorer:
+        scores = scorer.score(outputs, rows)
+        not_scored = sum(scorer.counts.values())
+    predictions = scored_predictions(rows, outputs, scores, template)
+    tasks = task_scores(rows, scores)
     result = EvaluationResult(
         label=label,
         seed=seed,
@@ -61,52 +67,50 @@ def evaluate(
         settings={
             **config.model_dump(),
             "over_long_prompts": sum(len(prompt) > config.max_prompt_tokens for prompt in whole),
+            "answers_not_scored": not_scored,
         },
     )
     return result, predictions
 
 
-def score_outputs(rows: Sequence[Row], outputs: Sequence[str], template: ChatTemplate) -> list[Prediction]:
-    """One scored prediction a row, in order."""
-    predictions = []
-    for row, output in zip(rows, outputs, strict=True):
-        task = get_task(row.task)
-        score = task.score([output], [row])[0]
-        predictions.append(
-            Prediction(
-                id=row.id,
-                task=row.task,
-                language=row.language,
-                prompt=template.render(task.render(row), add_generation_prompt=True),
-                output=output,
-                target=task.target(row),
-                value=score.value,
-                parsed=score.parsed,
-                reason=score.reason,
-            )
+def scored_predictions(
+    rows: Sequence[Row], outputs: Sequence[str], scores: Sequence[Score], template: ChatTemplate
+) -> list[Prediction]:
+    """One prediction a row, in order."""
+    return [
+        Prediction(
+            id=row.id,
+            task=row.task,
+            language=row.language,
+            prompt=template.render(get_task(row.task).render(row), add_generation_prompt=True),
+            output=output,
+            target=get_task(row.task).target(row),
+            value=score.value,
+            parsed=score.parsed,
+            reason=score.reason,
         )
-    return predictions
+        for row, output, score in zip(rows, outputs, scores, strict=True)
+    ]
 
 
-def task_scores(rows: Sequence[Row], outputs: Sequence[str]) -> list[TaskScore]:
+def task_scores(rows: Sequence[Row], scores: Sequence[Score]) -> list[TaskScore]:
     """The benchmark value of each task in 0..100 with its interval, in order of the task names."""
-    by_task: dict[str, list[int]] = {}
-    for index, row in enumerate(rows):
-        by_task.setdefault(row.task, []).append(index)
+    by_task: dict[str, list[Score]] = {}
+    for row, score in zip(rows, scores, strict=True):
+        by_task.setdefault(row.task, []).append(score)
     results = []
     for name in sorted(by_task):
         task, members = get_task(name), by_task[name]
-        scores: list[Score] = task.score([outputs[i] for i in members], [rows[i] for i in members])
-        low, high = score_interval(task.scorer, scores)
+        low, high = score_interval(task.scorer, members)
         results.append(
             TaskScore(
                 task=name,
                 capability=task.capability,
                 reward_kind=task.reward_kind,
                 num_rows=len(members),
-                score=round(100 * task.scorer.aggregate(scores), 4),
+                score=round(100 * task.scorer.aggregate(members), 4),
                 interval=(round(100 * low, 4), round(100 * high, 4)),
-                parse_rate=fmean(score.parsed for score in scores),
+                parse_rate=fmean(score.parsed for score in members),
             )
         )
     return results
@@ -133,7 +137,7 @@ def baselines(rows: Sequence[Row], train_rows: Sequence[Row]) -> list[BaselineRe
     copied = [copy_options(get_task(row.task), row) or "" for row in rows]
     results = []
     for name, outputs in (("always empty", empty), ("majority", majority), ("copy options", copied)):
-        tasks = task_scores(rows, outputs)
+        tasks = task_scores(rows, Scoring().score(outputs, rows))
         results.append(BaselineResult(name=name, tasks=tuple(tasks), mean_score=fmean(task.score for task in tasks)))
     return results
 

@@ -28,6 +28,7 @@ from megatron_redone.recipes.stage_config import (
 )
 from megatron_redone.recipes.workspace import resumable
 from megatron_redone.reporting.schema import EvaluationResult, Prediction
+from megatron_redone.scoring.config import ScoringConfig
 from megatron_redone.tasks.reading import read_rows
 from megatron_redone.tasks.row import Row
 from megatron_redone.training.config import OptimizerConfig
@@ -128,7 +129,7 @@ class Execution:
         """Answers and scores of the held-out rows, in `evaluation/`."""
         began = time.monotonic()
         rows = self.rows("evaluate.data", f"{config.split}.jsonl")
-        result, predictions = self.answer(engine, template, rows, config.split, config.generation)
+        result, predictions = self.answer(engine, template, rows, config.split, config.generation, config.scoring)
         if self.context.is_main:
             write_evaluation(self.work / "evaluation", result, predictions)
         self.evaluation_seconds = time.monotonic() - began
@@ -140,6 +141,7 @@ class Execution:
         rows: Sequence[Row],
         split: str,
         generation: GenerationConfig,
+        scoring: ScoringConfig | None = None,
     ) -> tuple[EvaluationResult, list[Prediction]]:
         """Scores of the engine's model on rows."""
         return evaluate(
@@ -151,6 +153,7 @@ class Execution:
             split=split,
             model=self.run.id,
             seed=self.run.seed,
+            scoring=scoring,
         )
 
 

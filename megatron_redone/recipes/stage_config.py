@@ -13,6 +13,7 @@ from megatron_redone.config.artefact import ARTEFACT, Artefact
 from megatron_redone.config.base import StrictModel
 from megatron_redone.generation.config import GenerationConfig
 from megatron_redone.parallel.config import ParallelConfig
+from megatron_redone.scoring.config import ScoringConfig
 
 
 class EvaluationConfig(StrictModel):
@@ -21,6 +22,7 @@ class EvaluationConfig(StrictModel):
     data: Artefact
     split: Literal["validation", "diagnosis", "test"] = "test"
     generation: GenerationConfig = GenerationConfig(temperature=0.0)
+    scoring: ScoringConfig = ScoringConfig()
 
 
 class StageConfig(StrictModel):

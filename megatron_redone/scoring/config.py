@@ -65,3 +65,12 @@ class GateConfig(StrictModel):
     """Accuracy and kappa over the pairs that judge and people decide; otherwise a tie is a label like a and b."""
     level: float = Field(0.95, gt=0, lt=1)
     num_resamples: int = Field(2000, ge=100)
+
+
+class ScoringConfig(StrictModel):
+    """How answers are scored."""
+
+    num_workers: int = Field(0, ge=0)
+    """Processes; 0 scores in the process that asks, without deadlines."""
+    deadline_seconds: float = Field(10.0, gt=0)
+    """Longest time for one answer; a later one scores 0 and is counted."""

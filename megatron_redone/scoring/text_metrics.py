@@ -24,8 +24,8 @@ def _bleu(tokenizer: str) -> BLEU:
 
 
 @cache
-def _chrf() -> CHRF:
-    return CHRF(word_order=0)
+def _chrf(word_order: int) -> CHRF:
+    return CHRF(word_order=word_order)
 
 
 def tokenizer_of(language: str) -> str:
@@ -38,9 +38,23 @@ def sentence_bleu(hypothesis: str, reference: str, language: str) -> float:
     return _unit(_bleu(tokenizer_of(language)).sentence_score(hypothesis, [reference]).score)
 
 
-def sentence_chrf(hypothesis: str, reference: str) -> float:
-    """sacrebleu sentence chrF2 in 0..1: character order 6, no word n-grams, beta 2."""
-    return _unit(_chrf().sentence_score(hypothesis, [reference]).score)
+def sentence_chrf(hypothesis: str, reference: str, word_order: int = 0) -> float:
+    """sacrebleu sentence chrF2 in 0..1: character order 6, beta 2, no word n-grams; with `word_order` 2 chrF++."""
+    return _unit(_chrf(word_order).sentence_score(hypothesis, [reference]).score)
+
+
+def corpus_bleu(hypotheses: Sequence[str], references: Sequence[str], language: str) -> tuple[float, str]:
+    """sacrebleu corpus BLEU in 0..1 with its defaults but the tokenizer, and the signature to publish beside it."""
+    metric = BLEU(tokenize=tokenizer_of(language))
+    value = _unit(metric.corpus_score(list(hypotheses), [list(references)]).score)
+    return value, str(metric.get_signature())
+
+
+def corpus_chrf(hypotheses: Sequence[str], references: Sequence[str], word_order: int = 0) -> tuple[float, str]:
+    """sacrebleu corpus chrF2 (chrF++ with `word_order` 2) in 0..1, and its signature."""
+    metric = CHRF(word_order=word_order)
+    value = _unit(metric.corpus_score(list(hypotheses), [list(references)]).score)
+    return value, str(metric.get_signature())
 
 
 def _unit(percent: float) -> float:

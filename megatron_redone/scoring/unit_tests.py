@@ -1,4 +1,4 @@
-"""Programs that unit tests judge. Nothing is run here: without a sandbox a program has no score.
+"""Programs that unit tests judge, in the sandbox: the program in one box, its tests in another (docs/sandbox.md).
 
 What can be said of a program without running it is its syntax; it is read by `ast`, which builds a tree and
 executes nothing.
@@ -12,8 +12,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from megatron_redone.common.errors import SandboxUnavailableError
 from megatron_redone.scoring.base import UNREADABLE, Score, mean_value, paired
+from megatron_redone.scoring.sandbox.limits import Limits
+from megatron_redone.scoring.sandbox.pool import TestedProgram, choose_backend, shared_sandbox
 
 MAX_PROGRAM_CHARACTERS = 20_000
 
@@ -22,30 +23,52 @@ MAX_PROGRAM_CHARACTERS = 20_000
 class UnitTests:
     """1 where the program passes all its tests in the sandbox, else 0; the aggregate is the share that passes.
 
-    There is no sandbox yet, so a readable program is refused with an error and never run. An unreadable answer
-    scores 0, because it would be no program in any sandbox.
+    A reference is `{"tests": [statements that raise where the program is wrong], "test_setup": code that runs before
+    them, "entry_point": the function they call}`; the last two may be absent. Tests and setup run in a box of their
+    own; the program sees the arguments of its functions and nothing else. One program with all its tests has
+    `wall_seconds`.
     """
 
     name: str = "unit_tests"
+    wall_seconds: float = 10.0
 
     def score(self, predictions: Sequence[str | None], references: Sequence[Any]) -> list[Score]:
-        """0 for each unreadable answer; statistics: `passed`.
+        """One score per program; statistics: `passed`. An unreadable answer (None) scores 0 and is not run.
 
         Raises:
-            SandboxUnavailableError: there is a program to run.
+            SandboxUnavailableError: there is a program to run, and no sandbox is safe on this machine.
         """
-        programs = [prediction for prediction, _ in paired(predictions, references) if prediction is not None]
-        if programs:
-            raise SandboxUnavailableError(
-                f"{len(programs)} program(s) must be judged by unit tests, and no sandbox is available to run them in;"
-                " a model's program is never run outside one. Leave out the rows of such tasks"
-                " (`redone tasks list --reward sandbox` names them)"
+        pairs = paired(predictions, references)
+        tested = [
+            TestedProgram(
+                program, list(reference["tests"]), reference.get("test_setup", ""), reference.get("entry_point", "")
             )
-        return [Score(0.0, parsed=False, statistics={"passed": 0.0}, reason=UNREADABLE) for _ in predictions]
+            for program, reference in pairs
+            if program is not None
+        ]
+        verdicts = iter(shared_sandbox(Limits(wall_seconds=self.wall_seconds)).test_many(tested) if tested else [])
+        scores = []
+        for program, _ in pairs:
+            if program is None:
+                scores.append(Score(0.0, parsed=False, statistics={"passed": 0.0}, reason=UNREADABLE))
+                continue
+            verdict = next(verdicts)
+            value = float(verdict.passed)
+            scores.append(Score(value, parsed=True, statistics={"passed": value}, reason=verdict.reason))
+        return scores
 
     def aggregate(self, scores: Sequence[Score]) -> float:
         """The mean of the item values."""
         return mean_value(scores)
+
+
+def check_sandbox() -> None:
+    """Makes sure that programs can be scored here; takes a second the first time.
+
+    Raises:
+        SandboxUnavailableError: no sandbox is safe on this machine; the message says what each lacks.
+    """
+    choose_backend()
 
 
 def syntax_problem(program: str) -> str:
@@ -53,9 +76,7 @@ def syntax_problem(program: str) -> str:
     if len(program) > MAX_PROGRAM_CHARACTERS:
         return f"{len(program)} characters, at most {MAX_PROGRAM_CHARACTERS} are read"
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # an odd escape in a string is the author's business
-            tree = ast.parse(program)
+        tree = parsed(program)
     except SyntaxError as error:
         return f"line {error.lineno}: {error.msg}"
     except (ValueError, MemoryError, RecursionError) as error:  # NUL bytes, half characters, nesting too deep
@@ -66,4 +87,11 @@ def syntax_problem(program: str) -> str:
 def defined_names(program: str) -> set[str]:
     """Functions and classes that a program with valid syntax defines at its top level."""
     kinds = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
-    return {node.name for node in ast.parse(program).body if isinstance(node, kinds)}
+    return {node.name for node in parsed(program).body if isinstance(node, kinds)}
+
+
+def parsed(program: str) -> ast.Module:
+    """The syntax tree, without warnings: an odd escape in a string is the author's business. Raises as `ast.parse`."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return ast.parse(program)

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 
 from megatron_redone.common.errors import InputError, SandboxUnavailableError
+from megatron_redone.scoring.unit_tests import check_sandbox
 from megatron_redone.tasks import (
     chat,
     comments_and_notes,
@@ -78,12 +79,15 @@ def check_scorable(rows: Iterable[Row]) -> None:
     """Called before anything is generated: answers to all the rows can be scored here.
 
     Raises:
-        SandboxUnavailableError: some rows ask for programs, which only a sandbox can judge, and there is none.
+        SandboxUnavailableError: some rows ask for programs, and no sandbox is safe on this machine.
     """
     programs = Counter(row.task for row in rows if get_task(row.task).reward_kind == "sandbox")
     if programs:
-        found = ", ".join(f"{count} of {name}" for name, count in programs.items())
-        raise SandboxUnavailableError(
-            f"answers to {found} are programs that only a sandbox can judge, and no sandbox is available;"
-            " leave these rows out of rewards and evaluation (training on their gold answers is fine)"
-        )
+        try:
+            check_sandbox()
+        except SandboxUnavailableError as error:
+            found = ", ".join(f"{count} of {name}" for name, count in programs.items())
+            raise SandboxUnavailableError(
+                f"answers to {found} are programs that only a sandbox can judge: {error}."
+                " Install bubblewrap, or leave these rows out of rewards and evaluation"
+            ) from error

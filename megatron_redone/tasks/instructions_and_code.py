@@ -83,7 +83,11 @@ CODE_GENERATION = make_task(
     formatter=lambda gold, row: f"```python\n{gold}\n```",
     format_rule="a Python program in a ```python block that defines the asked function",
     canonical=lambda row: str(row.answer).strip("\n"),
-    reference=lambda row: {"tests": list(row.fields["tests"]), "test_setup": _SETUP.value(row)},
+    reference=lambda row: {
+        "tests": list(row.fields["tests"]),
+        "test_setup": _SETUP.value(row),
+        "entry_point": row.fields["entry_point"],
+    },
     paper="Code generation (HumanEval, MBPP, LiveCodeBench)",
 )
 

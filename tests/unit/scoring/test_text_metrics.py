@@ -1,5 +1,10 @@
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 import sacrebleu
 from hypothesis import given, strategies as st
@@ -8,6 +13,8 @@ from megatron_redone.scoring.text_metrics import (
     Anls,
     BleuChrf,
     anls,
+    corpus_bleu,
+    corpus_chrf,
     edit_distance,
     sentence_bleu,
     sentence_chrf,
@@ -100,3 +107,25 @@ def test_anls_scores_the_whole_line() -> None:
 
 def test_edit_distance_of_a_line_to_a_megabyte_is_quick() -> None:
     assert edit_distance("where to buy tea", "x" * 1_000_000) == 1_000_000
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_corpus_scores_are_those_of_the_command_line(language: str, tmp_path: Path) -> None:
+    hypotheses = {"en": ["the cat sat on the mat", "a dog", ""], "zh": ["今天天气很好", "我喜欢猫", "狗"]}[language]
+    references = {"en": ["the cat is on the mat", "a big dog ran", "x"], "zh": ["今天天气不错", "我爱猫", "一只狗"]}[
+        language
+    ]
+    (tmp_path / "hypotheses").write_text("\n".join(hypotheses) + "\n", encoding="utf-8")
+    (tmp_path / "references").write_text("\n".join(references) + "\n", encoding="utf-8")
+    command = [sys.executable, "-m", "sacrebleu", "references", "-i", "hypotheses", "-m", "bleu", "chrf", "-w", "6"]
+    if language == "zh":
+        command += ["-tok", "zh"]
+    for word_order in (0, 2):
+        run = subprocess.run(
+            [*command, "--chrf-word-order", str(word_order)], cwd=tmp_path, capture_output=True, text=True, check=True
+        )
+        bleu, chrf = json.loads(run.stdout)
+        value, signature = corpus_bleu(hypotheses, references, language)
+        assert 100 * value == pytest.approx(bleu["score"], abs=1e-6) and signature == bleu["signature"]
+        value, signature = corpus_chrf(hypotheses, references, word_order)
+        assert 100 * value == pytest.approx(chrf["score"], abs=1e-6) and signature == chrf["signature"]
