@@ -55,8 +55,10 @@ EXTRAS = {
         "scipy>=1.14,<2",
     ],
     "evaluation": [
+        "demoji>=2,<3",
         "jieba>=0.42.1,<0.43",
         "lm-eval>=0.4.13,<0.5",
+        "nltk>=3.9,<4",
         "rouge-score>=0.1.2,<0.2",
         "sentence-transformers>=5,<7",
     ],
@@ -67,6 +69,7 @@ EXTRAS = {
         "ruff>=0.12,<0.18",
         "mypy>=1.15,<3",
         "types-PyYAML>=6.0.12,<7",
+        "rouge>=1.0.1,<2",  # the reference of evaluation/sns_bench/rouge.py in tests
         *GGUF,
     ],
 }

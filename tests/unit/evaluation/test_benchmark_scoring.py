@@ -85,6 +85,18 @@ def test_empty_answers_of_lists_are_empty_lists() -> None:
     assert result.baselines[EMPTY].tasks["Note-CHLW.json"] == 75.0
 
 
+@pytest.mark.parametrize("file", BENCHMARK.tasks)
+def test_one_row_alone_is_scored_with_its_interval(file: str) -> None:
+    """Most statistics of a metric (levels, wrong kinds) are then those of no row."""
+    gold = {"Note-MRC-simple.json": ["x"], "Note-CHLW.json": "['x']", "Note-QueryCorr-topic.json": "1"}
+    answer = gold.get(file, '<Result>[{"Option": "x", "Reason": "r"}]</Result>' if "complex" in file else "Yes")
+    task = BENCHMARK.tasks[file]
+    row: Row = {**dict.fromkeys(task.fields, "Yes, x"), "answer": answer}
+    for output in (task.gold_text(row), ""):
+        found = score({file: Answered([row], [output])}).tasks[file]
+        assert found["interval"][0] <= found["score"] <= found["interval"][1]
+
+
 def test_the_majority_of_a_row_is_counted_without_its_part_of_the_file() -> None:
     task = BENCHMARK.tasks[GENDER]
     rows: list[Row] = [{"content": "c", "answer": "Yes"}, *[{"content": "c", "answer": "No"}] * 9]
