@@ -51,6 +51,7 @@ def run_synthesize(execution: Execution) -> None:
     counts = generate(SynthesizeConfig(**{**fields, "seed": execution.seed + config.seed}), execution.work)
     atomic_write_json(execution.work / "counts.json", counts)
     execution.counts["documents"] = counts["corpus"]["documents"]
+    execution.counts.update({f"faults/{kind}": count for kind, count in counts["corpus"]["by_fault"].items()})
     for split, by_task in counts["rows"].items():
         execution.counts[f"rows/{split}"] = sum(sum(languages.values()) for languages in by_task.values())
     execution.counts["rows/general"] = sum(counts["general"].values())
