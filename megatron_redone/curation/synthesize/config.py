@@ -78,7 +78,6 @@ class FaultShares(StrictModel):
 class SynthesizeConfig(StrictModel):
     """What to write: tasks, rows of each in each split, general rows, documents of the pretraining corpus."""
 
-    seed: int = 0
     tasks: tuple[str, ...] = Field(default=TASK_NAMES, min_length=1)
     rows: RowsPerTask = RowsPerTask()
     general_rows: EvenCount = 800

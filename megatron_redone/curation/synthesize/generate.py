@@ -21,8 +21,8 @@ from megatron_redone.tasks.row import Row
 GENERAL_TASK = "arithmetic"
 
 
-def generate(config: SynthesizeConfig, out: Path) -> dict[str, Any]:
-    """Writes the data set into an existing folder; equal configurations give equal bytes.
+def generate(config: SynthesizeConfig, out: Path, seed: int) -> dict[str, Any]:
+    """Writes the data set into an existing folder; equal settings and seeds give equal bytes.
 
     Files: `corpus.jsonl` (id, text, form, language, source; `fault` where one is planted), the log that its
     interaction documents are made of (`sessions.jsonl`, `notes.jsonl`), a file of rows for each split (`train.jsonl`,
@@ -38,17 +38,17 @@ def generate(config: SynthesizeConfig, out: Path) -> dict[str, Any]:
         InputError: more rows or documents are asked for than the invented world has.
     """
     rows_by_split: dict[str, list[Row]] = {split: [] for split in SPLITS}
-    sources = {task: TaskRows(task, config.seed) for task in (*config.tasks, GENERAL_TASK)}
+    sources = {task: TaskRows(task, seed) for task in (*config.tasks, GENERAL_TASK)}
     for task in config.tasks:
         for split in SPLITS:
             rows_by_split[split].extend(sources[task].rows(split, config.rows.of(split)))
     general = sources[GENERAL_TASK].rows("train", config.general_rows, purpose="general_rows")
     for split, rows in rows_by_split.items():
-        rng(config.seed, "order", split).shuffle(rows)
+        rng(seed, "order", split).shuffle(rows)
         write_jsonl(out / f"{split}.jsonl", (row.to_json() for row in rows))
     write_jsonl(out / "general.jsonl", (row.to_json() for row in general))
-    made = corpus(config.seed, config.corpus_documents)
-    documents = with_faults(config.seed, config.faults, made.documents, rows_by_split["test"])
+    made = corpus(seed, config.corpus_documents)
+    documents = with_faults(seed, config.faults, made.documents, rows_by_split["test"])
     write_jsonl(out / "corpus.jsonl", documents)
     write_log(out / f"{SESSIONS}.jsonl", made.interactions.sessions)
     write_log(out / f"{NOTES}.jsonl", made.interactions.notes)

@@ -31,7 +31,7 @@ def config(**changes: Any) -> SynthesizeConfig:
 @pytest.fixture(scope="module")
 def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("faults")
-    generate(config(), folder)
+    generate(config(), folder, 0)
     return folder
 
 
@@ -40,7 +40,7 @@ def documents(folder: Path) -> list[dict[str, Any]]:
 
 
 def test_clean_documents_stay_as_they_are_in_their_order(written: Path, tmp_path: Path) -> None:
-    generate(config(faults={}), tmp_path)
+    generate(config(faults={}), tmp_path, 0)
     assert [document for document in documents(written) if "fault" not in document] == documents(tmp_path)
 
 
@@ -55,7 +55,7 @@ def test_every_fault_is_planted_as_often_as_asked_and_ids_stay_unique(written: P
 
 
 def test_equal_seeds_give_equal_documents(written: Path, tmp_path: Path) -> None:
-    generate(config(), tmp_path)
+    generate(config(), tmp_path, 0)
     assert (tmp_path / "corpus.jsonl").read_bytes() == (written / "corpus.jsonl").read_bytes()
 
 
@@ -93,8 +93,8 @@ def test_the_filter_drops_or_mends_every_planted_fault(written: Path, tmp_path: 
 )
 def test_faults_without_anything_to_make_them_of(tmp_path: Path, changes: dict[str, Any], message: str | None) -> None:
     if message is None:
-        generate(config(**changes), tmp_path)
+        generate(config(**changes), tmp_path, 0)
         assert documents(tmp_path) == []
         return
     with pytest.raises(InputError, match=message):
-        generate(config(**changes), tmp_path)
+        generate(config(**changes), tmp_path, 0)
