@@ -14,7 +14,6 @@ from megatron_redone.config.loading import apply_overrides, load_yaml, merge_sec
 from megatron_redone.recipes.config import SECTION_DEFAULTS, STAGE_KINDS, RecipeConfig
 from megatron_redone.recipes.stage_config import RUN_KEYS, StageConfig, artefacts_of, is_path
 
-
 _RECIPE_KEY_REMEDY = {
     "seed": "a stage has no seed of its own; set the recipe's `seed`, or `seeds` with per_seed: true here",
     "max_refused_share": "holds for all stages; set it at the top of the recipe",

@@ -14,7 +14,6 @@ from megatron_redone.config.base import StrictModel
 from megatron_redone.generation.config import GenerationConfig
 from megatron_redone.parallel.config import ParallelConfig
 
-
 RUN_KEYS = ("seed", "max_refused_share")
 """Keys of a recipe that a file of one stage may hold as well. No stage has fields of these names."""
 
