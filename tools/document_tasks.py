@@ -37,7 +37,8 @@ A row of a task is one JSON object in a line of a JSONL file (broken into lines 
 {row}
 ```
 
-`rationale` (a thought, which SFT puts between `<think>` and `</think>` before the answer), `source` and `weight` may be
+`rationale` (a thought, which SFT puts between `<think>` and `</think>` before the answer; the prompt of such a row ends
+with a line that asks for it, in training, rewards and evaluation alike), `source` and `weight` may be
 left out. Most label fields have a default (the label sets below); a row may bring others. A row that lacks a field, has
 a wrong type, names an unknown field, or whose gold answer does not earn full marks by its own parser and scorer is
 refused with file, line and reason, and counted in the manifest of the stage. Past the share `max_refused_share` of a

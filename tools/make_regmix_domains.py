@@ -30,7 +30,7 @@ VALIDATION_ONLY = ("weibo_ner", "tweeteval")
 
 def generated_domains(work: Path) -> Iterator[tuple[str, Iterator[str]]]:
     """(name, texts) of the generated corpus by language; `mixed` are glossaries and sentences with translation."""
-    generate(SynthesizeConfig(), work)
+    generate(SynthesizeConfig(), work, 0)
     rows = [value for _, value in read_jsonl(work / "corpus.jsonl")]
     for name, language in (("en", "en"), ("zh", "zh"), ("mixed", "en-zh")):
         yield name, (row["text"] for row in rows if row["language"] == language)
@@ -72,7 +72,7 @@ def _instructions(file: Path) -> Iterator[str]:
 
 
 def _generated(work: Path) -> Iterator[str]:
-    generate(SynthesizeConfig(), work)
+    generate(SynthesizeConfig(), work, 0)
     yield from (value["text"] for _, value in read_jsonl(work / "corpus.jsonl"))
 
 

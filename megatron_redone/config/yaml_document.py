@@ -1,7 +1,8 @@
 """YAML as configurations use it: sections that know their lines, no duplicate keys, scalars of YAML 1.2.
 
 Departures from PyYAML's defaults (YAML 1.1): `5e-6` is a float; `yes`, `no`, `on`, `off` are strings; `010`
-is ten, dates are strings, and keys are always strings.
+is ten, dates are strings, and keys are always strings. Beyond YAML 1.2, whole numbers may be grouped as in Python:
+`120_000`.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from megatron_redone.common.errors import ConfigError
 _CORE_SCALARS: list[tuple[str, str, str]] = [
     ("null", r"~|null|Null|NULL|", "~nN\0"),
     ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
-    ("int", r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+", "-+0123456789"),
+    ("int", r"[-+]?[0-9]+(?:_[0-9]+)*|0o[0-7]+|0x[0-9a-fA-F]+", "-+0123456789"),
     (
         "float",
         r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)",

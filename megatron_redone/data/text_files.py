@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from io import BufferedReader
 from pathlib import Path
@@ -80,6 +80,25 @@ def corpus_files(path: Path) -> list[Path]:
             f"{path}: no {' and no '.join(ENDINGS)} in it; give a file, or the folder in which the files lie"
         )
     return named or found
+
+
+def undivided_warning(sizes: Mapping[Path, int], num_tasks: int, workers: int, task_bytes: int) -> str | None:
+    """What to tell the user when compressed files, which are never divided, leave workers without a task.
+
+    Args:
+        sizes: bytes of each input, as they count for `task_bytes`.
+        num_tasks: tasks that the inputs were divided into.
+        task_bytes: what one task is meant to read.
+    """
+    possible = min(workers, -(-sum(sizes.values()) // task_bytes))
+    large = sorted(path.name for path, size in sizes.items() if path.suffix == ".gz" and size > task_bytes)
+    if num_tasks >= possible or not large:
+        return None
+    more = f" and {len(large) - 3} more" if len(large) > 3 else ""
+    return (
+        f"{workers} workers, but only {num_tasks} tasks: a compressed file is never divided ({', '.join(large[:3])}"
+        f"{more}); unpack it, or split it: zcat IT | split -l 500000 --filter='gzip > $FILE.jsonl.gz' - corpus-"
+    )
 
 
 def scan(path: Path, piece_bytes: int) -> TextFile:

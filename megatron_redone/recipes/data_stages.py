@@ -24,7 +24,7 @@ from megatron_redone.recipes.stage_config import ModelStage, StageConfig
 
 
 class SynthesizeStage(SynthesizeConfig, StageConfig):
-    """Generated quickstart data: a corpus, rows in four splits, general rows. Its `seed` is added to the recipe's."""
+    """Generated quickstart data: a corpus, rows in four splits, general rows."""
 
     kind: Literal["synthesize"]
 

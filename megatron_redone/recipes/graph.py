@@ -12,7 +12,12 @@ from typing import Any
 from megatron_redone.common.errors import ConfigError
 from megatron_redone.config.loading import apply_overrides, load_yaml, merge_sections, validate
 from megatron_redone.recipes.config import SECTION_DEFAULTS, STAGE_KINDS, RecipeConfig
-from megatron_redone.recipes.stage_config import StageConfig, artefacts_of, is_path
+from megatron_redone.recipes.stage_config import RUN_KEYS, StageConfig, artefacts_of, is_path
+
+_RECIPE_KEY_REMEDY = {
+    "seed": "a stage has no seed of its own; set the recipe's `seed`, or `seeds` with per_seed: true here",
+    "max_refused_share": "holds for all stages; set it at the top of the recipe",
+}
 
 
 @dataclass(frozen=True)
@@ -94,6 +99,8 @@ def _stage(section: Any, sections: Mapping[str, Any], source: str) -> StageConfi
         near = difflib.get_close_matches(str(kind), STAGE_KINDS, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"known kinds: {', '.join(STAGE_KINDS)}"
         raise ConfigError([f"kind={kind!r} is unknown; {hint}"])
+    if misplaced := [key for key in RUN_KEYS if key in section]:
+        raise ConfigError([f"{key}={section[key]!r}: {_RECIPE_KEY_REMEDY[key]}" for key in misplaced])
     model = STAGE_KINDS[kind]
     for field, default in sections.items():
         own = section.get(field, {})  # null switches a section off

@@ -10,10 +10,7 @@ from megatron_redone.common.errors import ConfigError
 from megatron_redone.config.loading import apply_overrides, load_yaml, validate
 from megatron_redone.recipes.config import STAGE_KINDS, RecipeConfig
 from megatron_redone.recipes.graph import Recipe, StageRun
-from megatron_redone.recipes.stage_config import StageConfig, artefacts_of, is_path
-
-RUN_KEYS = ("seed", "max_refused_share")
-"""Keys of a recipe that a file of one stage may hold as well."""
+from megatron_redone.recipes.stage_config import RUN_KEYS, artefacts_of, is_path
 
 
 def load_stage(kind: str, path: Path | None, overrides: Sequence[str], out: Path) -> Recipe:
@@ -34,7 +31,7 @@ def load_stage(kind: str, path: Path | None, overrides: Sequence[str], out: Path
     if data["kind"] != kind:
         raise ConfigError([f"{path}: kind={data['kind']!r}, but this command runs {kind!r}; leave `kind` out"])
     source = str(path) if path is not None else "settings"
-    given = {key: data.pop(key) for key in RUN_KEYS if key in data and key not in _own_keys(kind)}
+    given = {key: data.pop(key) for key in RUN_KEYS if key in data}
     name = out.resolve().name
     run_settings = given | {"name": name, "output": str(out.resolve().parent), "stages": {name: {"kind": kind}}}
     config = validate(RecipeConfig, run_settings, source)
@@ -50,11 +47,6 @@ def load_stage(kind: str, path: Path | None, overrides: Sequence[str], out: Path
         raise ConfigError(missing)
     run = StageRun(name, stage, None, config.seed, inputs)
     return Recipe(path or base / "settings", config, {name: stage}, [run])
-
-
-def _own_keys(kind: str) -> set[str]:
-    own: type[StageConfig] = STAGE_KINDS[kind]
-    return set(own.model_fields)
 
 
 def _located(reference: str, field: str, base: Path, overrides: Sequence[str]) -> str:

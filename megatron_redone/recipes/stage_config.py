@@ -15,6 +15,9 @@ from megatron_redone.generation.config import GenerationConfig
 from megatron_redone.parallel.config import ParallelConfig
 from megatron_redone.scoring.config import ScoringConfig
 
+RUN_KEYS = ("seed", "max_refused_share")
+"""Keys of a recipe that a file of one stage may hold as well. No stage has fields of these names."""
+
 
 class EvaluationConfig(StrictModel):
     """Held-out rows that a stage's model answers when the stage is done."""

@@ -47,10 +47,11 @@ from megatron_redone.training.sft import sft
 def run_synthesize(execution: Execution) -> None:
     """Corpus and rows of the generated world."""
     config = execution.config(data_stages.SynthesizeStage)
-    fields = {name: getattr(config, name) for name in SynthesizeConfig.model_fields}
-    counts = generate(SynthesizeConfig(**{**fields, "seed": execution.seed + config.seed}), execution.work)
+    own = SynthesizeConfig(**{name: getattr(config, name) for name in SynthesizeConfig.model_fields})
+    counts = generate(own, execution.work, execution.seed)
     atomic_write_json(execution.work / "counts.json", counts)
     execution.counts["documents"] = counts["corpus"]["documents"]
+    execution.counts.update({f"faults/{kind}": count for kind, count in counts["corpus"]["by_fault"].items()})
     for split, by_task in counts["rows"].items():
         execution.counts[f"rows/{split}"] = sum(sum(languages.values()) for languages in by_task.values())
     execution.counts["rows/general"] = sum(counts["general"].values())

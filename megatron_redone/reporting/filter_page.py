@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from markupsafe import Markup
 
@@ -91,16 +92,25 @@ def filter_page(result: FilterResult, name: str) -> str:
     return render(
         "filter.html.jinja",
         name=name,
-        result=result,
-        rows=_rows(result),
-        masked={kind: result.changed[kind] for kind in result.changed if "/" not in kind},
-        languages={kind.partition("/")[2]: count for kind, count in result.changed.items() if kind.startswith("kept/")},
-        length_chart=Markup(length_chart(result)) if result.lengths else None,
+        **account_view(result, "lengths"),
         likelihood_charts=[
             (language, Markup(likelihood_chart(histogram, result.bounds.get(language), f"likelihood-{index}")))
             for index, (language, histogram) in enumerate(result.likelihoods.items())
         ],
     )
+
+
+def account_view(result: FilterResult, chart: str) -> dict[str, Any]:
+    """What `filter_account.html.jinja` shows of a result, and the chart of lengths under the name `chart`."""
+    return {
+        "result": result,
+        "rows": _rows(result),
+        "masked": {kind: count for kind, count in result.changed.items() if "/" not in kind},
+        "languages": {
+            kind.partition("/")[2]: count for kind, count in result.changed.items() if kind.startswith("kept/")
+        },
+        "length_chart": Markup(length_chart(result, chart)) if result.lengths else None,
+    }
 
 
 def _rows(result: FilterResult) -> list[tuple[str, str, Size, float, int]]:
@@ -113,7 +123,7 @@ def _rows(result: FilterResult) -> list[tuple[str, str, Size, float, int]]:
     return rows
 
 
-def length_chart(result: FilterResult) -> str:
+def length_chart(result: FilterResult, name: str) -> str:
     """Documents by length, before and after; both axes logarithmic in the length alone."""
     with chart_style():
         figure, axes = new_figure(WIDTH, 230)
@@ -130,7 +140,7 @@ def length_chart(result: FilterResult) -> str:
         axes.set_ylabel("documents")
         axes.grid(axis="y", alpha=0.35)
         axes.legend(frameon=False)
-        return to_svg(figure, "lengths", "Documents by length, read and kept")
+        return to_svg(figure, name, "Documents by length, read and kept")
 
 
 def likelihood_chart(histogram: Histogram, bounds: Sequence[float | None] | None, name: str) -> str:

@@ -11,6 +11,7 @@ from markupsafe import Markup
 
 from megatron_redone.common.files import atomic_write_bytes
 from megatron_redone.reporting.curves import StageCurves, curve_chart, stage_curves, task_reward_chart
+from megatron_redone.reporting.filter_page import PAGE as FILTER_PAGE, account_view
 from megatron_redone.reporting.lineage import Lineage, build_lineage
 from megatron_redone.reporting.lineage_chart import lineage_chart
 from megatron_redone.reporting.plots import change_chart, diagnosis_chart, stage_chart, time_chart
@@ -63,6 +64,7 @@ def report_html(files: RunFiles) -> str:
         bucket_sentence=bucket_sentence(effects),
         bucket_chart=_bucket_chart(table, effects),
         diagnoses=[_diagnosis_view(stage, index) for index, stage in enumerate(_diagnosed(files))],
+        filters=[_filter_view(stage, index) for index, stage in enumerate(files.stages) if stage.filtered],
         curves=[_curves_view(curves, index) for index, curves in enumerate(stage_curves(files))],
         samples=samples,
         lineage=lineage,
@@ -154,6 +156,12 @@ def _diagnosis_view(stage: StageFiles, index: int) -> dict[str, object]:
         "tasks": tasks,
         "chart": Markup(diagnosis_chart(stage.diagnosis, f"diagnosis-{index}")),
     }
+
+
+def _filter_view(stage: StageFiles, index: int) -> dict[str, Any]:
+    assert stage.filtered is not None
+    place = {"title": stage.title, "page": f"{stage.stage.folder}/{FILTER_PAGE}"}
+    return {**place, **account_view(stage.filtered, f"filtered-{index}")}
 
 
 def _lineage_chart(lineage: Lineage) -> Markup | None:

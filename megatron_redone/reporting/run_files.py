@@ -9,6 +9,7 @@ from typing import Any
 
 from megatron_redone.common.errors import DataError
 from megatron_redone.common.jsonl import read_jsonl_lenient
+from megatron_redone.reporting.filter_page import RESULT as FILTER_RESULT, FilterResult
 from megatron_redone.reporting.schema import (
     BaselineResult,
     DiagnosisResult,
@@ -32,6 +33,8 @@ class StageFiles:
     evaluation: EvaluationResult | None
     predictions: Path | None
     diagnosis: DiagnosisResult | None
+    filtered: FilterResult | None
+    """What a filter dropped."""
     metrics: tuple[MetricsRow, ...]
     """In the order of their steps, one row a step: after a resume the later row of a step counts."""
 
@@ -100,6 +103,7 @@ def _load_stage(folder: Path, stage: RunStage, gaps: list[str]) -> StageFiles:
     evaluation = optional("evaluation/results.json")
     diagnosis = optional("diagnosis.json")
     metrics = optional("metrics.jsonl")
+    filtered = optional(FILTER_RESULT)
     files = StageFiles(
         stage=stage,
         folder=folder,
@@ -107,6 +111,7 @@ def _load_stage(folder: Path, stage: RunStage, gaps: list[str]) -> StageFiles:
         evaluation=read_result(evaluation, EvaluationResult) if evaluation else None,
         predictions=optional("evaluation/predictions.jsonl"),
         diagnosis=read_result(diagnosis, DiagnosisResult) if diagnosis else None,
+        filtered=read_result(filtered, FilterResult) if filtered else None,
         metrics=_read_metrics(metrics, gaps) if metrics else (),
     )
     if stage.status != "done":

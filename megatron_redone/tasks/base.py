@@ -5,9 +5,11 @@ messages (`render`), writes the gold answer as the assistant would (`target`), r
 and scores it (`score`). `validate` refuses a row whose own gold answer could not earn full marks, so a task
 cannot ask for what its parser rejects.
 
-Thinking: an answer may open with `<think>...</think>`. Only what follows the last `</think>` is the answer; a
-`<think>` that is not closed is a format failure. Templates that open the thought in the prompt leave
-`</think>` alone in the completion, which is read the same way.
+Thinking: a row with a rationale asks for a thought in the last line of its prompt (`THOUGHT_REQUESTS`), and its target
+has one; so training, rewards and evaluation ask for what they teach. An answer to any row may open with
+`<think>...</think>`. Only what follows the last `</think>` is the answer; a `<think>` that is not closed is a format
+failure. Templates that open the thought in the prompt leave `</think>` alone in the completion, which is read the
+same way.
 """
 
 from __future__ import annotations
@@ -33,6 +35,12 @@ __all__ = [
 ]
 
 MAX_ANSWER_CHARACTERS = 50_000
+
+THOUGHT_REQUESTS = {
+    "en": f"Think first, inside {THINK_OPEN}{THINK_CLOSE}, then answer.",
+    "zh": f"先在{THINK_OPEN}{THINK_CLOSE}里思考，再回答。",
+}
+"""What the prompt of a row with a rationale ends with."""
 
 AnswerKind = Literal["text", "texts", "integer", "number"]
 AnswerFormat = Literal["choice", "extraction", "generation"]
@@ -106,9 +114,14 @@ class Task:
     paper: str = ""
 
     def render(self, row: Row) -> list[Message]:
-        """The chat up to and including the user's turn. The row must be valid (`validate`)."""
+        """The chat up to and including the user's turn, which asks for a thought where the row has a rationale.
+
+        The row must be valid (`validate`).
+        """
         shown = {item.name: item.text(row) for item in self.fields if item.shown}
-        return [{"role": "user", "content": self.templates[row.language].format(**shown)}]
+        question = self.templates[row.language].format(**shown)
+        request = "" if row.rationale is None else f"\n{THOUGHT_REQUESTS[row.language]}"
+        return [{"role": "user", "content": question + request}]
 
     def template_text(self, language: str) -> str:
         """The template as a person reads it: braces that stand for themselves are single."""

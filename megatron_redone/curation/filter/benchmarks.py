@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -19,18 +20,22 @@ from megatron_redone.data.ngrams import Hashes, ngram_hashes, unit_hashes, units
 SUFFIXES = (".json", ".jsonl", ".json.gz", ".jsonl.gz")
 
 
-def benchmark_files(source: Path) -> list[Path]:
-    """The files of a benchmark: itself, or all JSON files of a folder.
+def benchmark_files(source: Path, names: Sequence[str] = ()) -> list[Path]:
+    """The files of a benchmark: itself, or the JSON files of a folder; with `names` those whose name fits one of them.
 
     Raises:
-        DataError: there are none.
+        DataError: there are none, or none for one of the names.
     """
     if source.is_file():
         return [source]
     found = sorted(path for path in source.rglob("*") if path.name.endswith(SUFFIXES)) if source.is_dir() else []
     if not found:
         raise DataError(f"{source}: no benchmark files there; give {', '.join(SUFFIXES)}, or a folder of them")
-    return found
+    unmatched = [name for name in names if not any(fnmatchcase(path.name, name) for path in found)]
+    if unmatched:
+        held = ", ".join(path.name for path in found[:10])
+        raise DataError(f"{source}: no file fits files={unmatched}; it holds {held}")
+    return [path for path in found if not names or any(fnmatchcase(path.name, name) for name in names)]
 
 
 def rows_of(path: Path) -> Iterator[tuple[int, Any]]:
@@ -80,7 +85,7 @@ def write_index(sources: Sequence[Path], config: DecontaminationConfig, folder: 
     grams: dict[int, list[Hashes]] = {}
     owners: dict[int, list[npt.NDArray[np.uint32]]] = {}
     for source in sources:
-        for path in benchmark_files(source):
+        for path in benchmark_files(source, config.files):
             name = path.name if path == source else f"{source.name}/{path.relative_to(source).as_posix()}"
             names.append(name)
             for index, row in rows_of(path):

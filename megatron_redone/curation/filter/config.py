@@ -128,6 +128,9 @@ class DecontaminationConfig(StrictModel):
 
     benchmarks: tuple[Artefact, ...]
     """Files or folders of JSON and JSONL (also .gz): a list, or one object a line."""
+    files: tuple[str, ...] = ()
+    """Names of the files that count in folders among `benchmarks`, with `*` and `?`, for example `test.jsonl` where a
+    folder holds training rows as well; by default all."""
     fields: tuple[str, ...] = ()
     """Keys whose texts count, wherever they stand; by default every text in the file."""
     ngram_units: int = Field(13, ge=2)

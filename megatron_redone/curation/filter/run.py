@@ -13,11 +13,14 @@ from typing import Any
 from megatron_redone.common.errors import DataError, Interrupted
 from megatron_redone.common.files import atomic_write_json
 from megatron_redone.common.jsonl import write_jsonl
+from megatron_redone.common.logging import get_logger
 from megatron_redone.curation.filter.account import LOGPROB_BIN, Account, Tally, length_edge
 from megatron_redone.curation.filter.config import FilterConfig
 from megatron_redone.curation.filter.pieces import Piece, plan_tasks, to_json
+from megatron_redone.data.text_files import undivided_warning
 from megatron_redone.reporting.filter_page import RESULT, write_filter_page
 
+LOG = get_logger("curation")
 STEPS = "steps"
 """Where the passes work, inside the work folder; it is gone from the finished artefact."""
 CLEARED = "steps.done"
@@ -85,6 +88,9 @@ def filter_corpus(
     shutil.rmtree(work / CLEARED, ignore_errors=True)
     root = (work / STEPS).resolve()
     pieces = _plan(root, documents, config.shard_mib)
+    inputs = {Path(piece.path): Path(piece.path).stat().st_size for task in pieces for piece in task}
+    if warning := undivided_warning(inputs, len(pieces), config.executor.workers, config.shard_mib << 20):
+        LOG.warning("%s", warning)
     passes = plan_passes(config, Inputs(pieces, work.resolve(), benchmarks, model, tone_model), root, seed)
     seconds: dict[str, float] = {}
     if config.executor.kind == "slurm":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -117,15 +117,17 @@ def _canonical(task: Task, row: Row, text: str) -> str:
 def error_pairs(config: ModelErrorConfig, row: Row, outputs: Sequence[Output]) -> list[Pair]:
     """The truth over the row's wrong answers, at most `pairs_per_row` of them.
 
-    The truth stands with its thought only over an answer that has one, so that the two differ in more than form.
+    The truth stands with its thought, and the prompt asks for one, only over an answer that has one, so that the two
+    differ in more than form.
     """
     task = get_task(row.task)
     pairs = []
     for wrong in wrong_outputs(config, row, outputs)[: config.pairs_per_row]:
+        asked = row if THINK_CLOSE in wrong.text else replace(row, rationale=None)
         pairs.append(
             Pair(
-                messages=task.render(row),
-                chosen=task.target(row) if THINK_CLOSE in wrong.text else task.answer_text(row),
+                messages=task.render(asked),
+                chosen=task.target(asked),
                 rejected=wrong.text,
                 how="model_errors",
                 source=row.source,

@@ -9,7 +9,7 @@ it less than full marks.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from megatron_redone.common.seeding import rng
@@ -34,7 +34,7 @@ class WrongAnswer:
 def option_pairs(config: OptionOrderConfig, rows: Sequence[Row], seed: int) -> Iterator[Pair]:
     """Pairs of the rows whose tasks have options, in the order of the rows.
 
-    Both answers stand without a thought: a rationale leads to the right answer only.
+    Both answers stand without a thought, and the prompt asks for none: a rationale leads to the right answer only.
     """
     for row in rows:
         task = get_task(row.task)
@@ -45,7 +45,7 @@ def option_pairs(config: OptionOrderConfig, rows: Sequence[Row], seed: int) -> I
             if number == config.pairs_per_row:
                 break
             yield Pair(
-                messages=task.render(row),
+                messages=task.render(replace(row, rationale=None)),
                 chosen=chosen,
                 rejected=text,
                 how="option_order",

@@ -51,15 +51,40 @@ class RowsPerTask(StrictModel):
         }[split]
 
 
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class FaultShares(StrictModel):
+    """Documents with faults that are added to the corpus, as shares of `corpus_documents`; none by default."""
+
+    exact_copy: Share = 0.0
+    """An earlier document again."""
+    near_copy: Share = 0.0
+    """An earlier document of at least 40 units with a few words more."""
+    page: Share = 0.0
+    """A web page: far more markup than text."""
+    markup: Share = 0.0
+    """A note inside tags."""
+    repetition: Share = 0.0
+    """A note eight times over."""
+    private: Share = 0.0
+    """A note with a phone number and an e-mail address."""
+    encoding: Share = 0.0
+    """A note that was decoded wrongly (Chinese) or has unreadable characters (English)."""
+    held_out: Share = 0.0
+    """A quotation of a test row: what no model may train on."""
+
+
 class SynthesizeConfig(StrictModel):
     """What to write: tasks, rows of each in each split, general rows, documents of the pretraining corpus."""
 
-    seed: int = 0
     tasks: tuple[str, ...] = Field(default=TASK_NAMES, min_length=1)
     rows: RowsPerTask = RowsPerTask()
     general_rows: EvenCount = 800
     """Sums with rationale, of the train split and other than the rows of the task `arithmetic`."""
     corpus_documents: int = Field(default=12_000, ge=0)
+    """Clean documents of the corpus."""
+    faults: FaultShares = FaultShares()
 
     @field_validator("tasks")
     @classmethod

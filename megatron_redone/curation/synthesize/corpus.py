@@ -158,22 +158,28 @@ def _sizes(shares: Sequence[tuple[str, int]], count: int) -> list[tuple[str, int
 
 
 def _document(form: str, index: int, random: Random, seen: set[str]) -> dict[str, str]:
+    language = MIXED if form in _MIXED else LANGUAGES[index % len(LANGUAGES)]
+    text = new_text(form, language, random, seen, f" after {index} documents")
+    digest = hashlib.blake2b(normalised(text).encode(), digest_size=8).hexdigest()
+    return {"id": f"corpus-{digest}", "text": text, "form": form, "language": language, "source": SOURCE}
+
+
+def new_text(form: str, language: str, random: Random, seen: set[str], when: str = "") -> str:
+    """A text of a form that is not in `seen`, where its normalised form is then noted.
+
+    Raises:
+        InputError: the form has no more different texts.
+    """
     author = Author(random, "train")
     for _ in range(MAX_REPEATS):
         try:
-            if form in _MIXED:
-                language, text = MIXED, _MIXED[form][1](author)
-            else:
-                language = LANGUAGES[index % len(LANGUAGES)]
-                text = _MONOLINGUAL[form][1](author).of(language)
+            text = _MIXED[form][1](author) if form in _MIXED else _MONOLINGUAL[form][1](author).of(language)
         except ExhaustedSplitError:  # of the words drawn; others are drawn next
             continue
         if (key := normalised(text)) not in seen:
             seen.add(key)
-            digest = hashlib.blake2b(key.encode(), digest_size=8).hexdigest()
-            identifier = f"corpus-{digest}"
-            return {"id": identifier, "text": text, "form": form, "language": language, "source": SOURCE}
+            return text
     raise InputError(
-        f"corpus_documents: the form {form!r} repeats itself after {index} documents, and every document "
+        f"corpus_documents: the form {form!r} repeats itself{when}, and every document "
         "must be new; ask for fewer documents, or add words to the lexicon"
     )

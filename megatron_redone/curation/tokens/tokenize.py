@@ -14,16 +14,17 @@ from typing import Any
 
 from megatron_redone.common.errors import DataError
 from megatron_redone.common.files import atomic_write_json
-from megatron_redone.common.logging import Progress
+from megatron_redone.common.logging import Progress, get_logger
 from megatron_redone.curation.tokens.config import TokenizeConfig
 from megatron_redone.curation.tokens.duplicates import count_duplicates
 from megatron_redone.curation.tokens.plan import MIB, ScanJob, plan_shards, run_scan
 from megatron_redone.curation.tokens.pool import run_jobs
 from megatron_redone.curation.tokens.shard import NAME_OF_SPLIT, RECORDS, ShardJob, ShardRecord, make_shard
-from megatron_redone.data.text_files import TextFile, corpus_files
+from megatron_redone.data.text_files import TextFile, corpus_files, undivided_warning
 from megatron_redone.data.token_folder import FORMAT_VERSION, TOKENS_FILE
 from megatron_redone.data.tokenizer import Tokenizer, load_tokenizer
 
+LOG = get_logger("curation")
 SHOWN_MESSAGES = 5
 
 
@@ -62,10 +63,13 @@ def tokenize(
     files = _scanned(paths, config, name)
     empty = [f"{file.path}: an empty file; remove it, or copy it again" for file in files if not file.num_bytes]
     plans = plan_shards(files, config.shard_mib * MIB)
+    sizes = {file.path: file.num_bytes for file in files}
+    if warning := undivided_warning(sizes, len(plans), config.workers, config.shard_mib * MIB):
+        LOG.warning("%s: %s", name, warning)
     jobs = [ShardJob(plan, out, tokenizer_folder, config) for plan in plans]
     num_lines = sum(file.num_lines for file in files) + len(empty)
     records: list[ShardRecord] = []
-    with Progress(name, sum(plan.num_bytes for plan in plans) // MIB, "MiB") as progress:
+    with Progress(name, max(1, sum(plan.num_bytes for plan in plans) // MIB), "MiB") as progress:
         for record in run_jobs(make_shard, jobs, config.workers, name):
             records.append(record)
             _check_refused(records, empty, num_lines, max_refused_share, corpus)

@@ -6,14 +6,16 @@ from pathlib import Path
 
 from megatron_redone.common.files import atomic_write_json
 from megatron_redone.curation.sft.mixing import SNS
-from megatron_redone.curation.sft.pool import source_files
+from megatron_redone.curation.sft.pool import SourceFile, source_files
 from megatron_redone.curation.stats.collect import Lengths, collect
 from megatron_redone.curation.stats.labellers import CategoryLabeller, KeywordLabeller, ModelLabeller
 from megatron_redone.data.chat_template import ChatTemplate
+from megatron_redone.data.text_files import CORPUS
 from megatron_redone.data.tokenizer import load_tokenizer
 from megatron_redone.generation.complete import Completer
 from megatron_redone.recipes import data_stages as kinds
 from megatron_redone.recipes.execution import Execution
+from megatron_redone.reporting.filter_page import RESULT as FILTER_RESULT
 from megatron_redone.reporting.stats_page import write_stats_page
 
 
@@ -29,9 +31,7 @@ def run_stats(execution: Execution) -> None:
 
 def _collect(execution: Execution, config: kinds.DataStatsStage, labeller: CategoryLabeller | None) -> None:
     template = ChatTemplate(load_tokenizer(execution.model_folder("tokenizer"))) if config.tokenizer else None
-    files = [
-        file for place in range(len(config.data)) for file in source_files(execution.input_path(f"data.{place}"), SNS)
-    ]
+    files = [file for place in range(len(config.data)) for file in _files_of(execution.input_path(f"data.{place}"))]
     result, refused = collect(config, files, Lengths(template), labeller, execution.max_refused_share, execution.seed)
     execution.refused += refused
     execution.counts.update(
@@ -45,6 +45,14 @@ def _collect(execution: Execution, config: kinds.DataStatsStage, labeller: Categ
     if execution.context.is_main:
         atomic_write_json(execution.work / "stats.json", result.model_dump(mode="json"))
         write_stats_page(result, execution.work / "stats.html")
+
+
+def _files_of(path: Path) -> list[SourceFile]:
+    """The files of an input; of the folder of a filter the corpus alone, not what it tells of the dropped documents."""
+    found = source_files(path, SNS)
+    if not (path / FILTER_RESULT).is_file():
+        return found
+    return [file for file in found if file.path.parent == path and file.path.name.startswith(CORPUS)]
 
 
 def _labeller(execution: Execution, config: kinds.DataStatsStage) -> CategoryLabeller | None:

@@ -194,13 +194,26 @@ def test_scalars_are_those_of_yaml_1_2(tmp_path: Path) -> None:
     infinity = float("inf")
     assert values["v"] == [
         *(5e-6, 1.0, 0.5, -1000.0, 10, 31, 15, "yes", "off", True, None, ""),
-        *("2026-01-02", "1_000", "1:30", infinity, "5e-6"),
+        *("2026-01-02", 1000, "1:30", infinity, "5e-6"),
     ]
     assert {key: value for key, value in values.items() if key != "v"} == {
         "1": "key",
         "no": "key",
         "empty": None,
     }
+
+
+def test_whole_numbers_may_be_grouped_by_single_underscores(tmp_path: Path) -> None:
+    text = "[120_000, -1_0, +2_000_000, 1__0, _1, 1_, 1_0.5, 0x1_f, '1_0', a_1]"
+    values = load_yaml(write(tmp_path / "v.yaml", f"v: {text}"))["v"]
+    assert values == [120_000, -10, 2_000_000, "1__0", "_1", "1_", "1_0.5", "0x1_f", "1_0", "a_1"]
+    assert apply_overrides({}, ["steps=3_000"]) == {"steps": 3000}
+
+
+def test_a_text_that_looks_like_a_grouped_number_is_written_in_quotes(tmp_path: Path) -> None:
+    recipe = Recipe(seed=1, note="1_000")
+    read = load_yaml(write(tmp_path / "r.yaml", dump_yaml(recipe)))
+    assert validate(Recipe, read, "r.yaml") == recipe
 
 
 def test_anchors_and_merge_keys_work(tmp_path: Path) -> None:

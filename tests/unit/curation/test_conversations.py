@@ -13,7 +13,7 @@ from megatron_redone.curation.conversations import (
     read_conversations,
     write_conversations,
 )
-from megatron_redone.tasks.base import Row
+from megatron_redone.tasks.base import THOUGHT_REQUESTS, Row
 from megatron_redone.tasks.catalogue import TASKS, get_task
 from tests.scripted_generation import sum_row
 from tests.unit.tasks.sample_rows import SCORED_CASES, sample_rows
@@ -35,7 +35,9 @@ def test_the_gold_answer_of_every_task_earns_full_marks(task: str, language: str
 
 def test_a_rationale_stands_before_the_answer_as_a_thought() -> None:
     row = Row("r", "arithmetic", "en", {"question": "1 + 1"}, "2", rationale="one and one")
-    content = gold_conversation(row).messages[-1]["content"]
+    question, answer = gold_conversation(row).messages[-2:]
+    content = answer["content"]
+    assert question["content"].endswith(THOUGHT_REQUESTS["en"])
     assert content.startswith("<think>") and content.index("one and one") < content.index("</think>")
     assert TASKS["arithmetic"].score([content], [row])[0].value == 1.0
 

@@ -32,6 +32,19 @@ def test_the_command_makes_an_artefact_with_a_page_and_does_not_do_it_twice(
     assert "done before" in capfd.readouterr().err
 
 
+@pytest.mark.parametrize("shard_mib", [1, 256])
+def test_statistics_of_what_was_kept_leave_out_what_was_dropped(tmp_path: Path, shard_mib: int) -> None:
+    texts = [text * 40 for text in clean_texts(300)] if shard_mib == 1 else clean_texts(6)
+    notes = write_documents(tmp_path / "notes.jsonl", [*((f"d{i}", text) for i, text in enumerate(texts)), ("x", "!")])
+    kept, stats = tmp_path / "kept", tmp_path / "stats"
+    rules = ["repetition.max_sentence_share=1.0", "repetition.max_ngram_share=1.0", "minhash=null"]
+    settings = [f'documents=["{notes}"]', f"shard_mib={shard_mib}", *rules]
+    assert main(["curate", "filter", *settings, "--out", str(kept)]) == 0
+    assert (kept / "dropped").is_dir() and (len(list(kept.glob("corpus*.gz"))) > 1) == (shard_mib == 1)
+    assert main(["curate", "stats", f'data=["{kept}"]', "--out", str(stats)]) == 0
+    assert json.loads((stats / "manifest.json").read_text())["counts"]["rows"] == len(texts)
+
+
 def test_a_tone_model_is_trained_and_used_by_the_filter(notes: Path) -> None:
     folder = notes.parent
     rows = [

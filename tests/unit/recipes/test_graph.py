@@ -11,9 +11,16 @@ from hypothesis import given, strategies as st
 from megatron_redone.common.errors import ConfigError
 from megatron_redone.config.artefact import Artefact, OptionalArtefact
 from megatron_redone.config.base import StrictModel
-from megatron_redone.recipes.config import DAPOStage, DiagnoseStage, PretrainStage, SFTStage, TargetSetStage
+from megatron_redone.recipes.config import (
+    STAGE_KINDS,
+    DAPOStage,
+    DiagnoseStage,
+    PretrainStage,
+    SFTStage,
+    TargetSetStage,
+)
 from megatron_redone.recipes.graph import Recipe, StageRun, load_recipe
-from megatron_redone.recipes.stage_config import artefacts_of
+from megatron_redone.recipes.stage_config import RUN_KEYS, artefacts_of
 
 ROOT = Path(__file__).resolve().parents[3]
 TEXT = """\
@@ -135,6 +142,8 @@ def test_overrides_reach_a_stage_a_section_or_the_recipe(tmp_path: Path) -> None
         (", match_compute_of: [explore, base]", "", "epochs=None and steps=None: give exactly one of them"),
         ("optimizer: {lr: 1.0e-3}", "optimizer: {warmup_steps: 3}", "stage explore: "),
         ("model: ./models/base}", "model: base}", "stage base: model='base' stands below it"),
+        ("kind: rl_set,", "kind: rl_set, seed: 4,", "stage rows: seed=4: a stage has no seed of its own; set the"),
+        ("kind: rl_set,", "kind: rl_set, max_refused_share: 0.1,", "stage rows: max_refused_share=0.1: holds for all"),
         ("kind: rl_set,", "", "stage rows: must be a section with a `kind`; known kinds: "),
     ],
 )  # fmt: skip
@@ -147,6 +156,11 @@ def test_an_override_that_breaks_the_recipe_names_itself(tmp_path: Path) -> None
     found = problems(tmp_path, TEXT, "explore.num_rollout=3", "explore.clip_ratio_low=-1")
     assert "stage explore: override 'stages.explore.num_rollout=3'" in found and "did you mean 'num_rollouts'?" in found
     assert "clip_ratio_low = -1: must be greater than 0" in found
+
+
+@pytest.mark.parametrize("kind", STAGE_KINDS)
+def test_no_stage_hides_a_key_of_the_recipe(kind: str) -> None:
+    assert not set(STAGE_KINDS[kind].model_fields) & set(RUN_KEYS)
 
 
 class Inner(StrictModel):

@@ -15,7 +15,7 @@ from megatron_redone.curation.synthesize.config import TASK_NAMES
 from megatron_redone.data.conversation import check_turns
 from megatron_redone.scoring.pattern import num_words
 from megatron_redone.scoring.set_f1 import SetF1
-from megatron_redone.tasks.base import MAX_ANSWER_CHARACTERS
+from megatron_redone.tasks.base import MAX_ANSWER_CHARACTERS, THOUGHT_REQUESTS
 from megatron_redone.tasks.catalogue import TASKS
 from tests.unit.tasks.sample_rows import CASES, SCORED_CASES, sample_rows
 
@@ -69,8 +69,9 @@ def test_the_prompt_shows_every_field_and_nothing_hidden(name: str, language: st
                 for text in value if field.kind == "texts" else [str(value)]:
                     assert text in content or text.replace("'", "\\'") in content
         assert not re.search(r"\{\w+\}|\{\{|\}\}", content), content
-        assert "<think>" not in content
-        assert content == task.render(replace(row, answer=None, rationale=None))[-1]["content"]
+        assert ("<think>" in content) == (row.rationale is not None)
+        other = None if row.rationale is None else "another thought"
+        assert content == task.render(replace(row, answer=None, rationale=other))[-1]["content"]
 
 
 @every_case
@@ -92,6 +93,16 @@ def test_prompts_open_with_a_cue_of_their_own() -> None:
     assert len(set(openings.values())) == len(openings)
     for case, opening in openings.items():
         assert not any(other.startswith(opening) for key, other in openings.items() if key != case), opening
+
+
+@every_case
+def test_a_prompt_asks_for_a_thought_exactly_where_the_answer_has_one(name: str, language: str) -> None:
+    task = TASKS[name]
+    plain, with_rationale = sample_rows(name, language)
+    asked = task.render(with_rationale)[-1]["content"]
+    unasked = task.render(replace(with_rationale, rationale=None))[-1]["content"]
+    assert asked == f"{unasked}\n{THOUGHT_REQUESTS[language]}"
+    assert THOUGHT_REQUESTS[language] not in task.render(plain)[-1]["content"]
 
 
 @every_case

@@ -78,3 +78,12 @@ def test_a_broken_benchmark_is_refused(tmp_path: Path, content: str, where: str)
         write_index([tmp_path], DecontaminationConfig(benchmarks=("./x",)), tmp_path / "index")
     with pytest.raises(DataError, match="no benchmark files"):
         write_index([tmp_path / "nowhere"], DecontaminationConfig(benchmarks=("./x",)), tmp_path / "index")
+
+
+def test_only_the_named_files_of_a_folder_count(tmp_path: Path) -> None:
+    (tmp_path / "train.jsonl").write_text(json.dumps({"question": QUESTION}) + "\n", encoding="utf-8")
+    found = index(tmp_path, {"content": NOTE}, "test.jsonl", files=("te?t.jsonl",))
+    assert found.match(QUESTION) is None
+    assert found.match(NOTE) is not None
+    with pytest.raises(DataError, match=r"no file fits files=\['dev\.jsonl'\]; it holds .*test\.jsonl"):
+        index(tmp_path, {"content": NOTE}, "test.jsonl", files=("test.jsonl", "dev.jsonl"))

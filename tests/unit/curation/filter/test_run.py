@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import gzip
 import json
 import os
+import random
 import signal
 import stat
 from pathlib import Path
@@ -248,3 +250,12 @@ def test_with_sbatch_the_passes_are_chained_and_the_rest_follows(
     assert sum("--dependency=afterok:" in line for line in submitted) == 6
     local = run(tmp_path / "out", inputs)  # as the jobs would: the same tasks, elsewhere
     assert local.counts["kept"] == 4
+
+
+def test_workers_that_a_compressed_file_leaves_idle_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    noise = random.Random(0).randbytes(3 << 20).hex()  # hardly compressible, so that the file is above one MiB
+    lines = [json.dumps({"text": noise[i : i + 4000]}) for i in range(0, len(noise), 4000)]
+    (tmp_path / "raw.jsonl.gz").write_bytes(gzip.compress("\n".join(lines).encode()))
+    settings = {"minhash": None, "shard_mib": 1, "executor": {"workers": 2}}
+    run(tmp_path / "out", [tmp_path / "raw.jsonl.gz"], settings=settings)
+    assert "2 workers, but only 1 tasks: a compressed file is never divided (raw.jsonl.gz)" in caplog.text

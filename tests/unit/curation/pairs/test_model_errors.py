@@ -18,7 +18,7 @@ from megatron_redone.curation.pairs.model_errors import (
 from megatron_redone.data.chat_template import ChatTemplate
 from megatron_redone.generation.base import Completion, SamplingParams
 from megatron_redone.generation.config import GenerationConfig
-from megatron_redone.tasks.base import Row
+from megatron_redone.tasks.base import THOUGHT_REQUESTS, Row
 from megatron_redone.tasks.catalogue import get_task
 from tests.scripted_generation import ScriptedGenerator, number_in, sum_row, sums_template
 
@@ -81,6 +81,8 @@ def test_the_truth_has_a_thought_only_over_an_answer_with_one() -> None:
     row = Row("r", "arithmetic", "en", {"question": "1 + 1"}, "2", rationale="one and one")
     thought, plain = (error_pairs(config(), row, [Output(text)])[0] for text in ("<think>\nhm\n</think>\n\n3", "3"))
     assert "one and one" in thought.chosen and plain.chosen == "2"
+    asked = [THOUGHT_REQUESTS["en"] in pair.messages[-1]["content"] for pair in (thought, plain)]
+    assert asked == [True, False]
     assert get_task("arithmetic").score([thought.chosen], [row])[0].value == 1.0
 
 

@@ -35,7 +35,8 @@ def check(row: Row, pairs: list[Pair]) -> None:
         assert (right.value, right.parsed) == (1.0, True) == (pair.chosen_reward, True)
         assert wrong.parsed and wrong.value < 1.0 and wrong.value == pair.rejected_reward
         assert not pair.same_answers and not pair.worse_chosen
-        assert (pair.messages, pair.row, pair.task, pair.source) == (task.render(row), row.id, row.task, row.source)
+        prompt = task.render(replace(row, rationale=None))
+        assert (pair.messages, pair.row, pair.task, pair.source) == (prompt, row.id, row.task, row.source)
     assert len({pair.rejected for pair in pairs}) == len(pairs)
 
 
@@ -131,3 +132,10 @@ def test_options_that_the_parser_takes_for_one_another_give_no_pair() -> None:
     row = Row("r", "hashtag_single", "en", {**NOTE, "candidates": ["Tea", "tea.", "TEA"]}, "Tea")
     assert len(wrong_answers(get_task(row.task), row)) == 2
     assert pairs_of(row) == []
+
+
+def test_the_prompt_of_a_row_with_a_rationale_asks_for_no_thought() -> None:
+    (row,) = [row for row in sample_rows("hashtag_single", "en") if row.rationale]
+    (pair,) = pairs_of(row)
+    task = get_task(row.task)
+    assert list(pair.messages) == task.render(replace(row, rationale=None)) != task.render(row)

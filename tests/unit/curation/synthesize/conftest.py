@@ -30,7 +30,7 @@ def rows_of(path: Path) -> list[Row]:
 @pytest.fixture(scope="session")
 def written(tmp_path_factory: pytest.TempPathFactory) -> Written:
     folder = tmp_path_factory.mktemp("synthesized")
-    counts = generate(SynthesizeConfig(), folder)
+    counts = generate(SynthesizeConfig(), folder, 0)
     return Written(
         counts,
         {split: rows_of(folder / f"{split}.jsonl") for split in SPLITS},

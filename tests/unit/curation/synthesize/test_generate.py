@@ -54,7 +54,7 @@ def sentences(text: str) -> list[str]:
 def test_equal_seeds_give_equal_bytes_and_other_seeds_other_rows(tmp_path: Path) -> None:
     for name, seed in (("first", 0), ("again", 0), ("other", 1)):
         (tmp_path / name).mkdir()
-        generate(small(seed=seed), tmp_path / name)
+        generate(small(), tmp_path / name, seed)
     first, again, other = (files(tmp_path / name) for name in ("first", "again", "other"))
     assert set(first) == {
         "corpus.jsonl",
@@ -70,7 +70,7 @@ def test_equal_seeds_give_equal_bytes_and_other_seeds_other_rows(tmp_path: Path)
 def test_rows_of_a_task_do_not_depend_on_the_other_tasks(tmp_path: Path) -> None:
     for name, tasks in (("all", TASK_NAMES), ("one", ("note_ner",))):
         (tmp_path / name).mkdir()
-        generate(small(tasks=tasks), tmp_path / name)
+        generate(small(tasks=tasks), tmp_path / name, 0)
     lines = (tmp_path / "all" / "test.jsonl").read_text(encoding="utf-8").splitlines()
     alone = (tmp_path / "one" / "test.jsonl").read_text(encoding="utf-8").splitlines()
     assert sorted(line for line in lines if '"note_ner"' in line) == sorted(alone)
@@ -192,7 +192,7 @@ def test_corpus_has_every_form_in_both_languages_and_no_prompt(written: Written)
 def test_a_split_with_more_rows_than_the_world_has_is_refused(tmp_path: Path) -> None:
     config = small(tasks=("query_intent",), rows={**SMALL["rows"], "validation": 40_000})
     with pytest.raises(InputError, match=r"'validation', 40000 asked: task 'query_intent' repeats itself in 'en'"):
-        generate(config, tmp_path)
+        generate(config, tmp_path, 0)
 
 
 @pytest.mark.parametrize(

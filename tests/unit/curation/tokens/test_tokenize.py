@@ -289,3 +289,13 @@ def test_tokens_of_another_tokenizer_are_refused(tmp_path: Path, write: Write, t
     (tmp_path / "out" / "tokens.json").write_text("{")
     with pytest.raises(DataError, match="cannot be read"):
         read_token_shards(tmp_path / "out")
+
+
+def test_workers_that_a_compressed_file_leaves_idle_are_told(
+    tmp_path: Path, write: Write, tokenizer_folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    write("a.jsonl.gz", lines_of(range(200)))
+    run(tmp_path, tokenizer_folder, shard_mib=2, workers=1)
+    assert "is never divided" not in caplog.text
+    run(tmp_path, tokenizer_folder, "again", shard_mib=2, workers=2)
+    assert "2 workers, but only 1 tasks: a compressed file is never divided (a.jsonl.gz)" in caplog.text
