@@ -11,6 +11,7 @@ from megatron_redone.cli.benchmark_app import benchmark_app
 from megatron_redone.cli.comparison_app import contamination_command
 from megatron_redone.cli.convert_app import convert_app
 from megatron_redone.cli.curate_app import curate_app
+from megatron_redone.cli.evaluate_app import evaluate_command
 from megatron_redone.cli.tasks_app import tasks_app
 
 app = typer.Typer(
@@ -165,6 +166,7 @@ def verify_resume_rank_command(folder: Path, side: str, plant: Annotated[str | N
 
 
 app.command("contamination")(contamination_command)
+app.command("evaluate")(evaluate_command)
 app.add_typer(curate_app, name="curate")
 app.add_typer(benchmark_app, name="benchmark")
 app.add_typer(convert_app, name="convert")
