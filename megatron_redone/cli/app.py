@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from megatron_redone.cli.benchmark_app import benchmark_app
-from megatron_redone.cli.comparison_app import contamination_command
+from megatron_redone.cli.comparison_app import compare_command, contamination_command
 from megatron_redone.cli.convert_app import convert_app
 from megatron_redone.cli.curate_app import curate_app
 from megatron_redone.cli.evaluate_app import evaluate_command
@@ -165,6 +165,7 @@ def verify_resume_rank_command(folder: Path, side: str, plant: Annotated[str | N
     verify_resumes_rank(folder, "save" if side == "save" else "load", plant)
 
 
+app.command("compare")(compare_command)
 app.command("contamination")(contamination_command)
 app.command("evaluate")(evaluate_command)
 app.add_typer(curate_app, name="curate")

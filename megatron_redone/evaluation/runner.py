@@ -83,6 +83,7 @@ def score_outputs(rows: Sequence[Row], outputs: Sequence[str], template: ChatTem
                 value=score.value,
                 parsed=score.parsed,
                 reason=score.reason,
+                statistics=dict(score.statistics),
             )
         )
     return predictions
