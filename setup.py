@@ -58,6 +58,7 @@ EXTRAS = {
         "jieba>=0.42.1,<0.43",
         "lm-eval>=0.4.13,<0.5",
         "rouge-score>=0.1.2,<0.2",
+        "scikit-learn>=1.7,<2",
         "sentence-transformers>=5,<7",
     ],
     "gguf": GGUF,

@@ -12,6 +12,7 @@ from megatron_redone.cli.comparison_app import compare_command, contamination_co
 from megatron_redone.cli.convert_app import convert_app
 from megatron_redone.cli.curate_app import curate_app
 from megatron_redone.cli.evaluate_app import evaluate_command
+from megatron_redone.cli.online_app import online_app
 from megatron_redone.cli.tasks_app import tasks_app
 
 app = typer.Typer(
@@ -171,4 +172,5 @@ app.command("evaluate")(evaluate_command)
 app.add_typer(curate_app, name="curate")
 app.add_typer(benchmark_app, name="benchmark")
 app.add_typer(convert_app, name="convert")
+app.add_typer(online_app, name="online")
 app.add_typer(tasks_app, name="tasks")
