@@ -2,7 +2,7 @@
 
 Position-based model (Richardson et al. 2007; Chuklin et al. 2015, section 3.3), fitted by EM:
     P(click) = examination[place] * attraction[query, note]
-Simplified dynamic Bayesian network (Chapelle and Zhang 2009, section 5), fitted by counting: users read from the top,
+Simplified dynamic Bayesian network (Chapelle and Zhang 2009, section 5), fitted by EM too: users read from the top,
 click what attracts them, and stop after a click that satisfies them.
     P(click | examined) = attraction[query, note], P(stop | click) = satisfaction[query, note]
 The library pyclick, the usual implementation, is unmaintained; the two models are a page of arrays here.
@@ -177,19 +177,39 @@ def fit_position_model(
     return PositionModel(examination / scale, np.clip(np.append(attraction, unseen) * scale, LEAST, MOST), tuple(trace))
 
 
-def fit_cascade_model(log: ClickLog, prior_strength: float = 2.0) -> CascadeModel:
-    """Counts over the places down to the last click of a page (all of them where there is none)."""
+def fit_cascade_model(
+    log: ClickLog, prior_strength: float = 2.0, max_iterations: int = 200, tolerance: float = 1e-7
+) -> CascadeModel:
+    """EM over whether the last click of a page satisfied: if it did, nothing below was examined.
+
+    Chapelle and Zhang count as if it always did; what unsatisfied users saw and left is then missing among the views,
+    and attractions come out too high. Without a click the whole page was examined.
+    """
     num_pairs, num_places = len(log.pair_numbers), log.pair.shape[1]
     place = np.arange(num_places)
-    last = np.where(log.clicked.any(axis=1), num_places - 1 - np.argmax(log.clicked[:, ::-1], axis=1), num_places)
-    examined = log.shown & (place <= last[:, None])
-    is_last = log.clicked & (place == last[:, None])
-    views, clicks, lasts = (
-        np.bincount(log.pair[mask], minlength=num_pairs).astype(np.float64)
-        for mask in (examined, log.clicked & log.shown, is_last)
-    )
-    attraction = _smoothed(clicks, views, prior_strength)
-    return CascadeModel(attraction, _smoothed(lasts, clicks, prior_strength))
+    with_click = log.clicked.any(axis=1)
+    last = np.where(with_click, num_places - 1 - np.argmax(log.clicked[:, ::-1], axis=1), num_places)
+    above, below = log.shown & (place <= last[:, None]), log.shown & (place > last[:, None])
+    last_pairs = log.pair[with_click, last[with_click]]
+    views, clicks = (np.bincount(log.pair[mask], minlength=num_pairs) for mask in (above, log.clicked & log.shown))
+    stopped, unseen_below = np.ones(len(last_pairs)), np.zeros(len(log))
+    before = -np.inf
+    for _ in range(max_iterations):
+        unseen_below[with_click] = stopped
+        looked = np.broadcast_to(1 - unseen_below[:, None], log.pair.shape)[below]
+        seen = views + np.bincount(log.pair[below], looked, num_pairs)
+        attraction = _smoothed(clicks.astype(np.float64), seen, prior_strength)
+        satisfied = np.bincount(last_pairs, stopped, num_pairs)
+        satisfaction = _smoothed(satisfied, clicks.astype(np.float64), prior_strength)
+        model = CascadeModel(attraction, satisfaction)
+        now = float(model.log_likelihoods(log).sum())
+        if abs(now - before) < tolerance * abs(now):
+            break
+        before = now
+        misses = np.where(below, np.log1p(-_of_pairs(attraction, log.pair)), 0.0).sum(axis=1)
+        stays = satisfaction[last_pairs]
+        stopped = stays / (stays + (1 - stays) * np.exp(misses[with_click]))
+    return model
 
 
 def _smoothed(successes: Numbers, trials: Numbers, prior_strength: float) -> Numbers:

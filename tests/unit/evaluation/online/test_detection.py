@@ -106,4 +106,4 @@ def test_a_perfect_score_leaves_no_harmful_exposure() -> None:
     assert result.measures["f1"].value == result.average_precision.value == 1.0
     assert result.measures["exposure_rate_after"].value == 0.0
     assert result.measures["exposure_rate_change"].value == -1.0
-    assert [point.exposure_rate for point in result.curve][0] <= exposure_rate(notes, 2.0)
+    assert result.curve[0].exposure_rate <= exposure_rate(notes, 2.0)
