@@ -30,7 +30,7 @@ def compare(folders: Sequence[Path], out: Path, settings: CompareSettings) -> No
         console.print(_table(comparison, result))
         counts = ", ".join(f"{count} {verdict}" for verdict, count in verdict_counts(comparison).items())
         console.print(f"tasks: {counts}")
-        for note in comparison.notes:
+        for note in (*comparison.notes, *(f"{one.name}: {one.note}" for one in comparison.changes if one.note)):
             console.print(note, markup=False)
         for one in comparison.not_comparable:
             console.print(f"not comparable: {one.benchmark} {one.task}: {one.reason}", markup=False, soft_wrap=True)
