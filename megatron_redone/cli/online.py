@@ -113,8 +113,12 @@ def _labelled_notes(data: Path, seed: int, refusals: Refusals) -> Iterator[Label
             if isinstance(row, str):
                 refusals.refuse(row)
             elif is_held_out(row, HELD_OUT_SHARE, seed):
-                language = "en" if row.language == "en" else "zh"
-                yield LabelledNote(id=str(number), text=row.text, harmful=row.offensive, language=language)
+                yield LabelledNote(
+                    id=str(number),
+                    text=row.text,
+                    harmful=row.offensive,
+                    language="en" if row.language == "en" else "zh",
+                )
         return
     yield from _records(data, LabelledNote, refusals, lambda note: note.id)
 

@@ -191,16 +191,18 @@ def fit_cascade_model(
     last = np.where(with_click, num_places - 1 - np.argmax(log.clicked[:, ::-1], axis=1), num_places)
     above, below = log.shown & (place <= last[:, None]), log.shown & (place > last[:, None])
     last_pairs = log.pair[with_click, last[with_click]]
-    views, clicks = (np.bincount(log.pair[mask], minlength=num_pairs) for mask in (above, log.clicked & log.shown))
+    views, clicks = (
+        np.bincount(log.pair[mask], minlength=num_pairs).astype(np.float64) for mask in (above, log.clicked & log.shown)
+    )
     stopped, unseen_below = np.ones(len(last_pairs)), np.zeros(len(log))
     before = -np.inf
     for _ in range(max_iterations):
         unseen_below[with_click] = stopped
         looked = np.broadcast_to(1 - unseen_below[:, None], log.pair.shape)[below]
         seen = views + np.bincount(log.pair[below], looked, num_pairs)
-        attraction = _smoothed(clicks.astype(np.float64), seen, prior_strength)
-        satisfied = np.bincount(last_pairs, stopped, num_pairs)
-        satisfaction = _smoothed(satisfied, clicks.astype(np.float64), prior_strength)
+        attraction = _smoothed(clicks, seen, prior_strength)
+        satisfied = np.bincount(last_pairs, stopped, num_pairs).astype(np.float64)
+        satisfaction = _smoothed(satisfied, clicks, prior_strength)
         model = CascadeModel(attraction, satisfaction)
         now = float(model.log_likelihoods(log).sum())
         if abs(now - before) < tolerance * abs(now):
@@ -239,9 +241,9 @@ def _bernoulli(chances: Numbers, log: ClickLog) -> Numbers:
 
 def _of_pairs(values: Numbers, pairs: Pairs) -> Numbers:
     """Values of pairs; of those that were never seen, and of no pair, the last one."""
-    return values[np.where((pairs < 0) | (pairs >= len(values) - 1), len(values) - 1, pairs)]
+    return np.asarray(values[np.where((pairs < 0) | (pairs >= len(values) - 1), len(values) - 1, pairs)])
 
 
 def _known(by_place: Numbers, num_places: int) -> Numbers:
     """As many places as asked; beyond those that the logs have, the last one goes on."""
-    return by_place[np.minimum(np.arange(num_places), len(by_place) - 1)]
+    return np.asarray(by_place[np.minimum(np.arange(num_places), len(by_place) - 1)])

@@ -214,7 +214,7 @@ def _of_queries(log: ClickLog, queries: Sequence[str], model: ClickModel, settin
     """Queries that a model offers: each is worth the mean of its logged pages under the click model."""
     clicks, rates = model.click_probabilities(log.pair).sum(axis=1), model.page_rates(log.pair)
     count = np.bincount(log.query)
-    of_query = [np.bincount(log.query, values) / np.maximum(count, 1) for values in (clicks, rates)]
+    of_query = [np.asarray(np.bincount(log.query, values) / np.maximum(count, 1)) for values in (clicks, rates)]
     numbers = np.array([log.query_numbers[query] for query in queries])
     return ValueEstimate(
         name="offered queries",
