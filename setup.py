@@ -60,6 +60,7 @@ EXTRAS = {
         "lm-eval>=0.4.13,<0.5",
         "nltk>=3.9,<4",
         "rouge-score>=0.1.2,<0.2",
+        "scikit-learn>=1.7,<2",
         "sentence-transformers>=5,<7",
     ],
     "gguf": GGUF,

@@ -8,9 +8,11 @@ from typing import Annotated
 import typer
 
 from megatron_redone.cli.benchmark_app import benchmark_app
+from megatron_redone.cli.comparison_app import compare_command, contamination_command
 from megatron_redone.cli.convert_app import convert_app
 from megatron_redone.cli.curate_app import curate_app
 from megatron_redone.cli.evaluate_app import evaluate_command
+from megatron_redone.cli.online_app import online_app
 from megatron_redone.cli.sandbox_app import sandbox_app
 from megatron_redone.cli.score_app import score_command
 from megatron_redone.cli.tasks_app import tasks_app
@@ -166,10 +168,13 @@ def verify_resume_rank_command(folder: Path, side: str, plant: Annotated[str | N
     verify_resumes_rank(folder, "save" if side == "save" else "load", plant)
 
 
+app.command("compare")(compare_command)
+app.command("contamination")(contamination_command)
 app.command("evaluate")(evaluate_command)
 app.add_typer(curate_app, name="curate")
 app.add_typer(benchmark_app, name="benchmark")
 app.add_typer(convert_app, name="convert")
 app.add_typer(sandbox_app, name="sandbox")
+app.add_typer(online_app, name="online")
 app.add_typer(tasks_app, name="tasks")
 app.command("score")(score_command)

@@ -40,9 +40,17 @@ def _official_files(options: EvaluateOptions) -> None:
     evaluate_files(options)
 
 
+def _online(options: EvaluateOptions) -> None:
+    from megatron_redone.cli.evaluate_online import evaluate_online
+
+    evaluate_online(options)
+
+
 RUNNERS: Mapping[str, Callable[[EvaluateOptions], None]] = {
     "sns-bench": _official_files,
     "sns-transbench": _official_files,
+    "online-harmful": _online,
+    "online-search": _online,
 }
 """By benchmark: what runs it. Each writes results.json and scores.jsonl (evaluation/results.py) into `out`."""
 

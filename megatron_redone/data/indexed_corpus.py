@@ -8,7 +8,7 @@ function of (seed, epoch). The files are the same, so corpora that Megatron's ow
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 
@@ -148,6 +148,17 @@ class PretrainSamples:
                 del self._epochs[next(iter(self._epochs))]
             self._epochs[epoch] = order, np.cumsum(lengths) - lengths
         return self._epochs[epoch]
+
+
+def read_documents(prefix: Path) -> Iterator[list[int]]:
+    """The token ids of every document of a shard, in their order on disk.
+
+    Raises:
+        DataError: as `PretrainSamples`.
+    """
+    shard = _open_shard(prefix)
+    for document in range(len(shard)):
+        yield shard.get(document).tolist()
 
 
 def _open_shard(prefix: Path) -> IndexedDataset:

@@ -88,6 +88,7 @@ def scored_predictions(
             value=score.value,
             parsed=score.parsed,
             reason=score.reason,
+            statistics=dict(score.statistics),
         )
         for row, output, score in zip(rows, outputs, scores, strict=True)
     ]

@@ -85,6 +85,8 @@ class Prediction(ResultModel):
     parsed: bool
     reason: str = ""
     """Why points were lost, in a few words; empty when nothing is to say."""
+    statistics: dict[str, float] = Field(default_factory=dict)
+    """What the task's metric sums up of this row (`scoring.base.Score.statistics`); `redone compare` resamples it."""
 
 
 class BaselineResult(ResultModel):

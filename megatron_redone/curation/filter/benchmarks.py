@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zlib
 from collections.abc import Iterator, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -44,24 +45,28 @@ def rows_of(path: Path) -> Iterator[tuple[int, Any]]:
     Indices count from 0, as the file's readers number its rows.
 
     Raises:
-        DataError: not JSON (names file and line).
+        DataError: not JSON, or cut (names file and line).
     """
-    with open_unpacked(path) as file:
-        if ".jsonl" not in path.name:
-            value = _parsed(file.read(), str(path))
-            yield from enumerate(value) if isinstance(value, list) else [(0, value)]
-            return
-        index = 0
-        for number, line in enumerate(file, start=1):
-            if line.strip():
-                yield index, _parsed(line, f"{path}:{number}")
-                index += 1
+    number = 0
+    try:
+        with open_unpacked(path) as file:
+            if ".jsonl" not in path.name:
+                value = _parsed(file.read(), str(path))
+                yield from enumerate(value) if isinstance(value, list) else [(0, value)]
+                return
+            index = 0
+            for number, line in enumerate(file, start=1):
+                if line.strip():
+                    yield index, _parsed(line, f"{path}:{number}")
+                    index += 1
+    except (EOFError, OSError, zlib.error) as error:
+        raise DataError(f"{path}:{number + 1}: cannot be read on from here ({error}); copy the file again") from error
 
 
 def _parsed(raw: bytes, where: str) -> Any:
     try:
         return json.loads(raw.decode("utf-8-sig"))
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # not UTF-8, not JSON, nested too deep, a number too long
         raise DataError(f"{where}: a benchmark that is no JSON ({error}); nothing could be compared with it") from error
 
 
@@ -96,7 +101,7 @@ def write_index(sources: Sequence[Path], config: DecontaminationConfig, folder: 
     file_of_row = np.array([file for file, _ in rows], np.uint32)
     for n, parts in grams.items():
         keys, rows_of_keys = np.concatenate(parts), np.concatenate(owners[n])
-        keep = _rare(keys, file_of_row[rows_of_keys], config.max_rows_per_ngram)
+        keep = rare(keys, file_of_row[rows_of_keys], config.max_rows_per_ngram)
         keys, rows_of_keys = keys[keep], rows_of_keys[keep]
         order = np.lexsort((rows_of_keys, keys))
         save(folder / f"{n}.grams.npy", keys[order])
@@ -115,7 +120,7 @@ def _grams_of(row: Any, config: DecontaminationConfig) -> dict[int, Hashes]:
     return {n: np.unique(np.concatenate(parts)) for n, parts in found.items()}
 
 
-def _rare(keys: Hashes, files: npt.NDArray[np.uint32], limit: int) -> npt.NDArray[np.bool_]:
+def rare(keys: Hashes, files: npt.NDArray[np.uint32], limit: int) -> npt.NDArray[np.bool_]:
     """Which (gram, file) pairs stand in at most `limit` rows; each row holds a gram once."""
     order = np.lexsort((files, keys))
     same = (keys[order][1:] == keys[order][:-1]) & (files[order][1:] == files[order][:-1])

@@ -124,7 +124,13 @@ def _split(rows: list[LabelledText], held_out_share: float, seed: int) -> tuple[
     train: list[LabelledText] = []
     held_out: list[LabelledText] = []
     for row in rows:
-        drawn = derive_seed(seed, "tone", row.text) / 2**63 < held_out_share
-        (held_out if (drawn if row.held_out is None else row.held_out) else train).append(row)
+        (held_out if is_held_out(row, held_out_share, seed) else train).append(row)
     tested = {row.text for row in held_out}
     return [row for row in train if row.text not in tested], held_out
+
+
+def is_held_out(row: LabelledText, held_out_share: float, seed: int) -> bool:
+    """Whether a row is for testing: by its data set, else by the hash of seed and text."""
+    if row.held_out is not None:
+        return row.held_out
+    return derive_seed(seed, "tone", row.text) / 2**63 < held_out_share

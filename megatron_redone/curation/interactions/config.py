@@ -60,6 +60,8 @@ class TrafficConfig(StrictModel):
     """The k-th most frequent query (user, note) is met in proportion to k^-exponent; 0 makes all alike."""
     examination_exponent: float = Field(0.7, ge=0)
     """The result at place k is looked at with probability k^-exponent: people click what stands on top."""
+    ranking_noise: float = Field(0.25, ge=0)
+    """Spread of the search engine's guess of a note's relevance (0..1); 2 and more rank almost at random."""
     reading_sigma: float = Field(0.5, ge=0)
     """Spread (of the logarithm) of reading times; their median rises from 5 s for the least relevant note to 45 s."""
     advert_share: float = Field(0.1, ge=0, lt=1)

@@ -182,7 +182,7 @@ class Platform:
                 continue
             posted = pool[self._zipf.draw(len(pool), random)]
             relevance = _relevance(posted, item)
-            found.setdefault(posted.number, (relevance + random.gauss(0, 0.25), posted, relevance))
+            found.setdefault(posted.number, (relevance + random.gauss(0, self.config.ranking_noise), posted, relevance))
             if len(found) == self.config.num_shown:
                 break
         ranked = sorted(found.values(), key=lambda entry: (-entry[0], entry[1].number))

@@ -119,6 +119,8 @@ def _decoded(raw: bytes) -> tuple[dict[str, Any] | None, str | None]:
         return None, f"not JSON ({error.msg} at column {error.colno}); one object a line"
     except RecursionError:
         return None, "nested too deeply; one flat object a line"
+    except ValueError as error:
+        return None, f"not usable JSON ({error}); one object a line"
     return _object(value)
 
 
