@@ -53,6 +53,7 @@ class DPO:
     sft_coefficient: float = 0.3
     temperature: float = 1.0
     needs_entropy: bool = False
+    trains_entropy: bool = False
     loss: PreferenceLoss = "sigmoid"
     label_smoothing: float = 0.0
     gt_reward_scale: float = 1.0
