@@ -112,6 +112,14 @@ class DAPOStage(DAPOConfig, TrainingStage):
     kind: Literal["dapo"]
     model: Artefact
     rows: Artefact
+    reference: OptionalArtefact = None
+    """Another reference model for `kl` than the one that training starts from."""
+
+    def rule_violations(self) -> Iterator[str]:
+        """Somebody reads the reference."""
+        if self.reference is not None and not self.kl.needed:
+            yield f"reference={self.reference!r} without kl: set kl.measure or kl.coefficient, or leave it out"
+        yield from super().rule_violations()
 
 
 class DiagnoseStage(DiagnosisConfig, ModelStage):
