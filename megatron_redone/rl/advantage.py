@@ -6,12 +6,13 @@ import statistics
 from collections.abc import Mapping, Sequence
 
 from megatron_redone.rl.rollout import Group
+from megatron_redone.tasks.base import RewardKind
 from megatron_redone.tasks.catalogue import get_task
 
 STD_EPSILON = 1e-6
 
 
-def assign_advantages(groups: Sequence[Group], weights: Mapping[str, float] | None = None) -> None:
+def assign_advantages(groups: Sequence[Group], weights: Mapping[RewardKind, float] | None = None) -> None:
     """A = weight * (reward - mean of the group) / (unbiased standard deviation of the group + 1e-6).
 
     Args:

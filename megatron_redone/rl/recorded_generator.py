@@ -50,7 +50,7 @@ class RecordedGenerator:
         stop = agreed_stop(self.context) if self._batches else 0
         if stop:
             raise stopped(
-                f"stopped in the middle of rollout {self._version}, after {self._batches} batches of prompts; they are "
+                f"stopped in the middle of rollout {self._version}, after {self._batches} batch(es) of prompts; they are "
                 "kept, and the same command goes on from the last checkpoint",
                 stop,
             )

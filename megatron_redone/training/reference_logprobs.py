@@ -110,8 +110,9 @@ class ReferenceLogprobs:
 
     def _open(self, path: Path) -> None:
         file = safe_open(path, framework="np")
-        ends = file.get_tensor("ends").tolist()
-        for key, start, end in zip(file.get_tensor("keys"), [0, *ends[:-1]], ends, strict=True):
+        keys = file.get_tensor("keys")  # type: ignore[no-untyped-call]
+        ends = file.get_tensor("ends").tolist()  # type: ignore[no-untyped-call]
+        for key, start, end in zip(keys, [0, *ends[:-1]], ends, strict=True):
             self._places[key.tobytes()] = (file, start, end)
 
 
