@@ -50,8 +50,8 @@ class RecordedGenerator:
         stop = agreed_stop(self.context) if self._batches else 0
         if stop:
             raise stopped(
-                f"stopped in the middle of rollout {self._version}, after {self._batches} batch(es) of prompts; they are "
-                "kept, and the same command goes on from the last checkpoint",
+                f"stopped in the middle of rollout {self._version}, after {self._batches} batch(es) of prompts; "
+                "they are kept, and the same command goes on from the last checkpoint",
                 stop,
             )
         path = self.folder / f"{self._version:06d}-{_hash(prompts, params, keys)}.safetensors"
