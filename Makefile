@@ -3,6 +3,8 @@
 VENV ?= .venv
 # Extra package index with CPU builds of torch (smaller downloads); empty: torch from the default index.
 TORCH_INDEX ?=
+# Environment of the peer that losses are compared with.
+TRL_VENV ?= .venv-trl
 # Arguments for `redone run`, for example ARGS="--nproc 2 parallel.tp=2".
 ARGS ?=
 
@@ -24,7 +26,7 @@ exit 1
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help install quickstart test test-full test-faults lint format lock clean
+.PHONY: help install quickstart test test-full test-faults test-parity lint format lock clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -55,6 +57,14 @@ test-faults: install  ## the long fault tests (kills, stops, restarts); what the
 	$(PYTEST) tests/faults -m faults --fault-table runs/faults.json
 	@$(VENV)/bin/python -m tests.faults.table runs/faults.json > runs/faults.md
 	@cat runs/faults.md
+
+test-parity: install $(TRL_VENV)/.installed  ## our losses and their gradients beside TRL's own
+	$(VENV)/bin/python tools/compare_losses.py --trl-python $(TRL_VENV)/bin/python
+
+$(TRL_VENV)/.installed: requirements/trl.lock
+	$(VENV)/bin/python -m venv $(TRL_VENV)
+	$(TRL_VENV)/bin/python -m pip install --disable-pip-version-check --quiet $(TORCH_OPTION) -r requirements/trl.lock
+	@touch $@
 
 lint: install  ## ruff check, ruff format --check, mypy
 	$(VENV)/bin/ruff check .

@@ -15,6 +15,7 @@ from megatron_redone.cli.evaluate_app import evaluate_command
 from megatron_redone.cli.online_app import online_app
 from megatron_redone.cli.sandbox_app import sandbox_app
 from megatron_redone.cli.score_app import score_command
+from megatron_redone.cli.stage_app import dpo_command, rl_command
 from megatron_redone.cli.tasks_app import tasks_app
 
 app = typer.Typer(
@@ -96,7 +97,7 @@ def verify_layout_command(
         list[str] | None,
         typer.Option(help="`tp=2,pp=2,dp=2` and any other key of `parallel`; may be given more than once."),
     ] = None,
-    objective: Annotated[str, typer.Option(help="next_token, dpo or dapo.")] = "next_token",
+    objective: Annotated[str, typer.Option(help="next_token, dpo, dpo_all, dapo or dapo_all.")] = "next_token",
     dtype: Annotated[str, typer.Option(help="fp32 or fp64.")] = "fp32",
     microbatches: Annotated[int, typer.Option(min=1, help="Micro-batches of the batch, over all replicas.")] = 2,
     case: Annotated[
@@ -138,7 +139,7 @@ def verify_resume_command(
     family: Annotated[str, typer.Option(help="llama, qwen2_5, qwen3 or qwen3_moe.")] = "qwen3",
     save_layout: Annotated[str, typer.Option(help="Layout that writes the checkpoint: `tp=2,pp=2,dp=2`, ...")] = "tp=2",
     load_layout: Annotated[str | None, typer.Option(help="Layout that goes on from it; by default the same.")] = None,
-    objective: Annotated[str, typer.Option(help="next_token, dpo or dapo.")] = "next_token",
+    objective: Annotated[str, typer.Option(help="next_token, dpo, dpo_all, dapo or dapo_all.")] = "next_token",
     chosen: Annotated[bool, typer.Option("--chosen", help="The set of the project's own tests.")] = False,
     out: Annotated[Path | None, typer.Option(help="JSON file for the certificates.")] = None,
     plant: Annotated[
@@ -171,6 +172,8 @@ def verify_resume_rank_command(folder: Path, side: str, plant: Annotated[str | N
 app.command("compare")(compare_command)
 app.command("contamination")(contamination_command)
 app.command("evaluate")(evaluate_command)
+app.command("dpo")(dpo_command)
+app.command("rl")(rl_command)
 app.add_typer(curate_app, name="curate")
 app.add_typer(benchmark_app, name="benchmark")
 app.add_typer(convert_app, name="convert")

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from statistics import fmean
+from typing import Literal
 
+from megatron_redone.common.errors import DataError
+from megatron_redone.common.jsonl import read_jsonl, write_jsonl
 from megatron_redone.common.seeding import derive_seed
 from megatron_redone.curation.config import RefinementSetConfig
 from megatron_redone.data.chat_template import ChatTemplate
@@ -13,6 +17,9 @@ from megatron_redone.generation.base import GenerationEngine, SamplingParams
 from megatron_redone.generation.prompts import fit_prompt
 from megatron_redone.tasks.base import Row
 from megatron_redone.tasks.catalogue import check_scorable, get_task
+
+DIFFICULTY = "difficulty.jsonl"
+"""`{"id": row, "pass_rate": mean score of the model's samples}`, a line for each row that was measured."""
 
 
 @dataclass(frozen=True)
@@ -64,3 +71,36 @@ def refinement_rows(config: RefinementSetConfig, measured: Sequence[MeasuredRow]
     without = [m.row for m in ordered if m.row.rationale is None]
     wanted = min(round(config.num_rows * config.rationale_share), len(with_rationale))
     return with_rationale[:wanted] + without[: config.num_rows - wanted]
+
+
+def write_difficulty(path: Path, measured: Sequence[MeasuredRow]) -> None:
+    """Writes what a curriculum reads."""
+    write_jsonl(path, ({"id": one.row.id, "pass_rate": one.pass_rate} for one in measured))
+
+
+def curriculum_ranks(path: Path, order: Literal["hard_first", "easy_first"]) -> dict[str, int]:
+    """Id of a row -> its place; equally hard rows share one.
+
+    Hard first: differing outcomes, the harder the sooner; then never solved; then always. Easy first: differing
+    outcomes, the easier the sooner; then always solved; then never.
+
+    Raises:
+        DataError: a line without an id, or without a pass rate in 0..1.
+    """
+    keys: dict[str, tuple[int, float]] = {}
+    for number, line in read_jsonl(path):
+        name, rate = line.get("id"), line.get("pass_rate")
+        if (
+            not isinstance(name, str)
+            or isinstance(rate, bool)
+            or not isinstance(rate, int | float)
+            or not 0 <= rate <= 1
+        ):
+            raise DataError(f"{path}:{number}: id={name!r}, pass_rate={rate!r}; give a text and a number in 0..1")
+        mixed = 0.0 < rate < 1.0
+        if order == "hard_first":
+            keys[name] = (0, rate) if mixed else (1 if rate == 0.0 else 2, 0.0)
+        else:
+            keys[name] = (0, -rate) if mixed else (1 if rate == 1.0 else 2, 0.0)
+    places = {key: place for place, key in enumerate(sorted(set(keys.values())))}
+    return {name: places[key] for name, key in keys.items()}

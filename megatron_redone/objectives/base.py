@@ -26,7 +26,7 @@ class LabelledTokens:
     signals: Mapping[str, Tensor]
     """Per-token inputs by name, each [N]: advantages, old_logprobs, ..."""
     entropy_N: Tensor | None = None
-    """Entropy of each prediction in nats, where asked for (no gradient)."""
+    """Entropy of each prediction in nats, where asked for (with a gradient where the objective trains it)."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +57,11 @@ class Objective(Protocol):
     @property
     def needs_entropy(self) -> bool:
         """Whether the entropy of each prediction is to be computed."""
+        ...
+
+    @property
+    def trains_entropy(self) -> bool:
+        """Whether the entropy is part of the loss, so that it needs a gradient."""
         ...
 
     def count_units(self, tokens: LabelledTokens) -> dict[str, float]:

@@ -18,6 +18,7 @@ class NextToken:
 
     temperature: float = 1.0
     needs_entropy: bool = False
+    trains_entropy: bool = False
 
     def count_units(self, tokens: LabelledTokens) -> dict[str, float]:
         """The sum of label weights (their number where weights are 1)."""

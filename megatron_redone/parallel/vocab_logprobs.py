@@ -81,15 +81,50 @@ def vocab_parallel_logprobs(
 def vocab_parallel_entropy(logits_Nv: Tensor, group: Group | None = None, temperature: float = 1.0) -> Tensor:
     """Entropy [N] in nats of softmax(logits / temperature), a metric without gradient."""
     split = group is not None and dist.get_world_size(group) > 1
-    maximum_N = _maximum(logits_Nv, group if split else None, temperature)
+    return _entropy(logits_Nv, group if split else None, temperature)[0]
+
+
+class _VocabParallelEntropy(torch.autograd.Function):
+    """-sum p log p with p = softmax(logits / temperature); gradient -p (log p + entropy) / temperature.
+
+    Keeps a copy of the logits, since the backward pass of the log-probabilities writes over them.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, logits_Nv: Tensor, group: Group | None, temperature: float) -> Tensor:
+        entropy_N, normaliser_N = _entropy(logits_Nv, group, temperature)
+        ctx.temperature = temperature
+        ctx.save_for_backward(logits_Nv.clone(), entropy_N, normaliser_N)
+        return entropy_N
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, None, None]:
+        logits_Nv, entropy_N, normaliser_N = ctx.saved_tensors
+        grad_N = grad_outputs[0] / ctx.temperature
+        for rows in _chunks(logits_Nv):
+            log_p = _shifted(logits_Nv[rows], normaliser_N[rows], ctx.temperature)
+            logits_Nv[rows] = log_p.exp().mul_(log_p.add_(entropy_N[rows, None])).mul_(-grad_N[rows, None])
+        return logits_Nv, None, None
+
+
+def differentiable_entropy(logits_Nv: Tensor, group: Group | None = None, temperature: float = 1.0) -> Tensor:
+    """`vocab_parallel_entropy` with its gradient, for an entropy bonus; costs a second tensor of the logits' size."""
+    split = group is not None and dist.get_world_size(group) > 1
+    result: Tensor = _VocabParallelEntropy.apply(logits_Nv, group if split else None, temperature)  # type: ignore[no-untyped-call]
+    return result
+
+
+def _entropy(logits_Nv: Tensor, group: Group | None, temperature: float) -> tuple[Tensor, Tensor]:
+    """Entropy [N], and log of the sum of exp(logits / temperature) [N]."""
+    maximum_N = _maximum(logits_Nv, group, temperature)
     sums_2N = maximum_N.new_empty(2, logits_Nv.size(0))
     for rows in _chunks(logits_Nv):
         shifted = _shifted(logits_Nv[rows], maximum_N[rows], temperature)
         exponentials = shifted.exp()
         sums_2N[0, rows], sums_2N[1, rows] = exponentials.sum(-1), shifted.mul_(exponentials).sum(-1)
-    if split:
+    if group is not None:
         dist.all_reduce(sums_2N, group=group)
-    return sums_2N[0].log() - sums_2N[1] / sums_2N[0]
+    return sums_2N[0].log() - sums_2N[1] / sums_2N[0], maximum_N + sums_2N[0].log()
 
 
 def _chunks(logits_Nv: Tensor) -> Iterator[slice]:

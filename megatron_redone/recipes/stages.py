@@ -13,7 +13,7 @@ from megatron_redone.curation.conversations import (
     write_conversations,
 )
 from megatron_redone.curation.diagnose import diagnose
-from megatron_redone.curation.refine import measure_difficulty, refinement_rows
+from megatron_redone.curation.refine import DIFFICULTY, measure_difficulty, refinement_rows, write_difficulty
 from megatron_redone.curation.sns_bench_rows import sns_bench_rows
 from megatron_redone.curation.soft_labels import soft_labels
 from megatron_redone.curation.synthesize.config import SynthesizeConfig
@@ -26,6 +26,8 @@ from megatron_redone.models.presets import get_preset
 from megatron_redone.models.weights import RandomWeights
 from megatron_redone.recipes import config as kinds, data_stages
 from megatron_redone.recipes.execution import Execution, Executor
+from megatron_redone.recipes.executors.dapo import run_dapo
+from megatron_redone.recipes.executors.dpo import run_dpo
 from megatron_redone.recipes.executors.filter import run_filter, run_tone_model
 from megatron_redone.recipes.executors.interactions import run_general_text, run_interaction_logs, run_interactions
 from megatron_redone.recipes.executors.pairs import run_judge_agreement, run_pairs
@@ -35,7 +37,6 @@ from megatron_redone.recipes.executors.sft import read_examples, run_sft_set
 from megatron_redone.recipes.executors.stats import run_stats
 from megatron_redone.recipes.executors.tokens import run_tokenize, run_tokenizer
 from megatron_redone.reporting.schema import DiagnosisResult, read_result
-from megatron_redone.rl.dapo import dapo
 from megatron_redone.tasks.reading import write_rows
 from megatron_redone.tasks.row import Row
 from megatron_redone.training.engine import MegatronEngine
@@ -131,17 +132,6 @@ def _write_rows(execution: Execution, rows: list[Row]) -> None:
     execution.counts["rows_with_rationale"] = sum(row.rationale is not None for row in rows)
 
 
-def run_dapo(execution: Execution) -> None:
-    """Reinforcement learning."""
-    config = execution.config(kinds.DAPOStage)
-    rows = execution.rows("rows", "rows.jsonl")
-    engine, tokenizer, template = execution.load_model(config.optimizer)
-    run = execution.training_run(tokenizer)
-    generator = execution.generator(engine, config.generation)
-    execution.counts.update(dapo(config, rows, template, engine, generator, run))
-    execution.finish_model(engine, tokenizer, template, run)
-
-
 def run_diagnose(execution: Execution) -> None:
     """Answers to the diagnosis rows, and the weak bucket."""
     config = execution.config(kinds.DiagnoseStage)
@@ -189,6 +179,7 @@ def run_refinement_set(execution: Execution) -> None:
     measured = measure_difficulty(config, rows, generator, template, execution.seed)
     if execution.context.is_main:
         _write_rows(execution, refinement_rows(config, measured, execution.seed))
+        write_difficulty(execution.work / DIFFICULTY, measured)
     execution.counts["measured_rows"] = len(measured)
     execution.counts["over_long_prompts"] = len(rows) - len(measured)
     execution.counts["informative_rows"] = sum(0.0 < m.pass_rate < 1.0 for m in measured)
@@ -218,6 +209,7 @@ EXECUTORS: dict[str, Executor] = {
     "pretrain": run_pretrain,
     "sft_set": run_sft_set,
     "sft": run_sft,
+    "dpo": run_dpo,
     "rl_set": run_rl_set,
     "dapo": run_dapo,
     "diagnose": run_diagnose,

@@ -16,9 +16,15 @@ from megatron_redone.reporting.svg import BLUE, POINTS_PER_INCH, chart_style, ne
 
 Curve = Sequence[tuple[float, float]]
 
-PRIMARY_METRICS = ("loss", "reward", "entropy", "response_length", "clip_share", "groups_thrown_away")
+PRIMARY_METRICS = (
+    "loss", "preference", "reward_accuracy", "reward_margin",
+    "reward", "entropy", "response_length", "clip_share", "groups_thrown_away",
+)  # fmt: skip
 TITLES = {
     "loss": "loss",
+    "preference": "preference loss",
+    "reward_accuracy": "share of pairs ranked rightly",
+    "reward_margin": "margin of implicit rewards",
     "reward": "mean reward",
     "entropy": "entropy (nats a token)",
     "response_length": "response length (tokens)",
@@ -29,6 +35,8 @@ TITLES = {
     "tokens_per_second": "tokens a second",
 }
 TASK_REWARD = "reward/"
+WITHOUT_CHARTS = ("thrown_away/", "trained/")
+"""Counts by task: in metrics.jsonl and TensorBoard only."""
 MOST_POINTS = 240
 
 
@@ -60,7 +68,7 @@ def stage_curves(files: RunFiles) -> tuple[StageCurves, ...]:
         primary = {metric: metrics.pop(metric) for metric in PRIMARY_METRICS if metric in metrics}
         tasks = sorted(metric for metric in metrics if metric.startswith(TASK_REWARD))
         by_task = {metric.removeprefix(TASK_REWARD): metrics.pop(metric) for metric in tasks}
-        other = dict(sorted(metrics.items()))
+        other = {metric: metrics[metric] for metric in sorted(metrics) if not metric.startswith(WITHOUT_CHARTS)}
         found.append(StageCurves(name, tuple(s.stage.seed for s in members), primary, other, by_task))
     return tuple(found)
 

@@ -4,6 +4,7 @@ Imports no torch."""
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Literal
 
 from pydantic import Field
 
@@ -19,6 +20,46 @@ class OverlongConfig(StrictModel):
     """The penalty grows linearly over the last so many tokens before the limit; 0 switches it off."""
     factor: float = Field(1.0, ge=0)
     """Penalty at the limit."""
+    filter: bool = False
+    """Responses that were cut off at the limit leave the loss; their scores stay in the statistics of their group."""
+
+
+class KLConfig(StrictModel):
+    """Distance to a frozen reference model; the papers have none. Costs a second model and a forward pass."""
+
+    coefficient: float = Field(0.0, ge=0)
+    """What the mean over tokens counts in the loss."""
+    measure: bool = False
+    """Log it as `kl_to_reference` without a coefficient."""
+    estimator: Literal["k1", "k2", "k3"] = "k3"
+    """With d = log pi - log ref: d, d^2 / 2, or exp(-d) - 1 + d."""
+
+    @property
+    def needed(self) -> bool:
+        """Whether there is a reference model."""
+        return self.measure or self.coefficient > 0
+
+    def rule_violations(self) -> Iterator[str]:
+        """A term that has a gradient."""
+        if self.coefficient and self.estimator == "k1":
+            yield (
+                f"coefficient={self.coefficient} with estimator='k1', whose gradient is 0 in expectation; "
+                "take k2 or k3, or only measure it"
+            )
+
+
+class AgreementConfig(StrictModel):
+    """How far the generator's log-probabilities may be from the trainer's, in nats a token."""
+
+    measure: bool = True
+    """Compare them in every rollout; with one update a rollout this costs a forward pass."""
+    max_mean: float | None = Field(0.1, gt=0)
+    """The run stops when the mean absolute difference is larger; null sets no bound."""
+    max_p99: float | None = Field(1.0, gt=0)
+    """The same for the 99th percentile."""
+
+
+RewardKind = Literal["exact_match", "metric", "pattern", "sandbox"]
 
 
 class DAPOConfig(StrictModel):
@@ -35,12 +76,35 @@ class DAPOConfig(StrictModel):
     """Tokens of a packed micro-batch; it does not change the result."""
     clip_ratio_low: float = Field(0.2, gt=0, lt=1)
     clip_ratio_high: float = Field(0.28, gt=0)
-    dual_clip: float = Field(10.0, gt=1)
-    """Bound on the loss of a negative advantage, in units of the advantage."""
+    dual_clip: float | None = Field(10.0, gt=1)
+    """Bound on the loss of a negative advantage, in units of the advantage; null sets none."""
+    normalisation: Literal["token_mean", "sequence_mean", "group_mean"] = "token_mean"
+    """The loss is a mean over all response tokens of a mini-batch (DAPO), over responses of their token means, or over
+    groups of their token means."""
+    importance_cap: float | None = Field(None, ge=1)
+    """Truncated importance sampling: a token counts min(trainer's / generator's probability, cap); null: 1."""
+    entropy_coefficient: float = Field(0.0, ge=0)
+    """Bonus on the mean entropy of predictions; costs a copy of the logits."""
+    kl: KLConfig = KLConfig()
+    agreement: AgreementConfig = AgreementConfig()
+    reward_weights: dict[RewardKind, float] = Field(default_factory=dict)
+    """Kind of reward -> what the advantages of its tasks count, by default 1 (after the division by the group's
+    deviation, which would cancel a weight on the reward itself)."""
     dynamic_sampling: bool = True
     """Throw away groups whose scores are all equal, and sample other prompts in their place."""
     max_generation_batches: int = Field(10, ge=1)
     """Batches of prompts tried for one rollout before it goes on with what it has."""
+    over_sampling: float = Field(1.0, ge=1)
+    """Prompts drawn for each one that is expected to be needed: fewer batches, more groups left over."""
+    shares: Literal["drawn", "trained"] = "drawn"
+    """What `task_balance` rules: the prompts that are drawn, or the groups that are trained on: then a group that is
+    thrown away is replaced from its own task, as long as the bound on batches allows."""
+    curriculum: Literal["none", "hard_first", "easy_first"] = "none"
+    """Order of rows within a task by measured difficulty (`difficulty.jsonl` beside the rows), anew in each epoch."""
+    record_rollouts: bool = True
+    """Keep completions on disk until a later checkpoint stands, so that an interrupted rollout is not sampled again."""
+    guards: bool = True
+    """Log detectors of rewards won by length, repetition, a wrong language or a copied prompt."""
     task_balance: float = Field(0.5, ge=0, le=1)
     """A task is drawn with probability proportional to its number of rows to this power: 1 is natural, 0 uniform."""
     overlong: OverlongConfig = OverlongConfig()
@@ -67,11 +131,30 @@ class DAPOConfig(StrictModel):
                 f"optimizer.warmup_steps={self.optimizer.warmup_steps}: this stage warms up over rollout steps; "
                 "set warmup_rollouts instead"
             )
+        for kind, weight in self.reward_weights.items():
+            if not 0 <= weight < float("inf"):
+                yield f"reward_weights.{kind}={weight} must be a finite number >= 0"
+        if (self.over_sampling > 1 or self.shares == "trained") and not self.dynamic_sampling:
+            yield (
+                f"over_sampling={self.over_sampling:g}, shares={self.shares!r} without dynamic_sampling: nothing is "
+                "thrown away then; leave them out"
+            )
         if self.overlong.buffer_tokens > self.generation.max_new_tokens:
             yield (
                 f"overlong.buffer_tokens={self.overlong.buffer_tokens} exceeds "
                 f"max_new_tokens={self.generation.max_new_tokens}; the buffer is the last part of a response"
             )
+
+    @property
+    def signals(self) -> tuple[str, ...]:
+        """Names of the signals that the loss reads."""
+        return (
+            "advantages",
+            *(["old_logprobs"] if self.updates_per_rollout > 1 else []),
+            *(["rollout_logprobs"] if self.importance_cap is not None else []),
+            *(["reference_logprobs"] if self.kl.needed else []),
+            *(["group_shares"] if self.normalisation == "group_mean" else []),
+        )
 
     @property
     def updates_per_rollout(self) -> int:

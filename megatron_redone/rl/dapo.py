@@ -2,14 +2,13 @@
 
 Departures from the papers, all from the published DAPO code, which they build on: unbiased standard deviation with
 1e-6 in the advantage; dual clip; log-ratio clamp; the filter looks at the task score, not at the overlong penalty.
-Ours: a rollout that finds too few informative groups within the bound trains on those it found, and says so.
+Ours: a rollout that finds too few informative groups within the bound trains on those it found, and says so; a run
+whose generator does not sample from the policy stops (`agreement.py`). Options that the papers do not have are off.
 """
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 from megatron_redone.data.chat_template import ChatTemplate
@@ -17,15 +16,37 @@ from megatron_redone.data.document import Document
 from megatron_redone.generation.base import GenerationEngine
 from megatron_redone.objectives.dapo import DAPO
 from megatron_redone.rl.advantage import assign_advantages
+from megatron_redone.rl.agreement import check_agreement
 from megatron_redone.rl.config import DAPOConfig
-from megatron_redone.rl.dynamic_sampling import GroupSampler, Sampled
+from megatron_redone.rl.dynamic_sampling import GroupSampler
+from megatron_redone.rl.guards import guard_metrics
+from megatron_redone.rl.metrics import mean_of, rollout_metrics
 from megatron_redone.rl.prompts import PromptQueue
-from megatron_redone.rl.rollout import Group
+from megatron_redone.rl.recorded_generator import RecordedGenerator
+from megatron_redone.rl.training_documents import training_documents
 from megatron_redone.tasks.base import Row
 from megatron_redone.training.batches import balanced_microbatches
 from megatron_redone.training.engine import MegatronEngine
 from megatron_redone.training.run import TrainingRun
 from megatron_redone.training.schedule import learning_rate
+
+ROLLOUTS = "rollouts"
+"""Folder of completions that an interrupted run finds again."""
+
+
+def objective_of(config: DAPOConfig) -> DAPO:
+    """The objective of the settings."""
+    return DAPO(
+        clip_ratio_low=config.clip_ratio_low,
+        clip_ratio_high=config.clip_ratio_high,
+        dual_clip=config.dual_clip,
+        temperature=config.generation.temperature or 1.0,
+        normalisation=config.normalisation,
+        entropy_coefficient=config.entropy_coefficient,
+        kl_coefficient=config.kl.coefficient,
+        kl_estimator=config.kl.estimator,
+        importance_cap=config.importance_cap,
+    )
 
 
 def dapo(
@@ -35,133 +56,86 @@ def dapo(
     engine: MegatronEngine,
     generator: GenerationEngine,
     run: TrainingRun,
+    reference: MegatronEngine | None = None,
+    ranks: Mapping[str, int] | None = None,
 ) -> dict[str, int]:
-    """Trains the engine by reinforcement on the rows; returns counts for the manifest."""
-    queue = PromptQueue(rows, config.task_balance, run.seed)
-    sampler = GroupSampler(config, queue, template, run.seed)
-    objective = DAPO(
-        config.clip_ratio_low, config.clip_ratio_high, config.dual_clip, config.generation.temperature or 1.0
-    )
+    """Trains the engine by reinforcement on the rows; returns counts for the manifest.
 
-    signals = ("advantages",) if config.updates_per_rollout == 1 else ("advantages", "old_logprobs")
+    Args:
+        reference: the frozen model that `kl` is measured to.
+        ranks: id of a row -> place in the curriculum.
+    """
+    assert (reference is not None) == config.kl.needed
+    queue = PromptQueue(rows, config.task_balance, run.seed, ranks)
+    sampler = GroupSampler(config, queue, template, run.seed)
+    objective = objective_of(config)
+    policy = RecordedGenerator(generator, run.folder / ROLLOUTS, run.context) if config.record_rollouts else generator
+    version = 0
 
     def step(rollout: int) -> dict[str, float]:
-        sampled = sampler.next_informative_groups(generator)
+        nonlocal version
+        sampled = sampler.next_informative_groups(policy)
         run.note_samples(
             [group.row.id for group in sampled.all_groups], learnt=[group.row.id for group in sampled.groups]
         )
-        assign_advantages(sampled.groups)
-        documents, gap = with_old_logprobs(sampled.groups, engine, config, run)
-        metrics: list[dict[str, float]] = []
+        assign_advantages(sampled.groups, config.reward_weights)
+        documents, gap = training_documents(sampled.groups, engine, config, run, reference)
+        if gap:
+            check_agreement(gap, config.agreement, rollout)
+        updates: list[dict[str, float]] = []
         for minibatch in minibatches(documents, config):
-            batches, _ = balanced_microbatches(minibatch, config.max_tokens_per_microbatch, engine, signals)
+            batches, _ = balanced_microbatches(minibatch, config.max_tokens_per_microbatch, engine, config.signals)
             run.trained_tokens += sum(len(document) for document in minibatch)
-            metrics.append(engine.train_step(batches, objective, rate_of(config, rollout)))
-        generator.update_weights(engine.export_hf_weights(), version=rollout + 1)
+            updates.append(engine.train_step(batches, objective, rate_of(config, rollout)))
+        version = rollout + 1
+        policy.update_weights(engine.export_hf_weights(), version)
+        if isinstance(policy, RecordedGenerator):
+            policy.forget_before(version - 2 * run.checkpoint.every)  # the newest checkpoint may be unfinished
         run.forward_tokens += sampled.generated_tokens
+        first = {"clip_share_first_update": updates[0]["clip_share"]} if updates else {}
+        guards = guard_metrics(sampled.all_groups, template) if config.guards else {}
         return {
-            **mean_of(metrics),
+            **mean_of(updates),
+            **first,
             **rollout_metrics(sampled),
+            **guards,
             **gap,
+            "updates": float(len(updates)),
             "learning_rate": rate_of(config, rollout),
         }
 
-    generator.update_weights(engine.export_hf_weights(), version=0)
+    def restore(state: Mapping[str, Any]) -> None:
+        """Called when the engine has taken the weights of a checkpoint."""
+        nonlocal version
+        sampler.restore(state)
+        version = int(state["version"])
+        policy.update_weights(engine.export_hf_weights(), version)
+
+    policy.update_weights(engine.export_hf_weights(), version)
     run.steps(
         engine,
         config.num_rollouts,
         step,
-        state=sampler.state,
-        restore=sampler.restore,
+        state=lambda: {**sampler.state(), "version": version},
+        restore=restore,
         unit="rollouts",
     )
+    policy.close()
     return {"rows": len(rows), "prompts_drawn": queue.drawn, "over_long_prompts": sampler.over_long}
 
 
-def with_old_logprobs(
-    groups: Sequence[Group], engine: MegatronEngine, config: DAPOConfig, run: TrainingRun
-) -> tuple[list[list[Document]], dict[str, float]]:
-    """The documents of each group with the log-probabilities of the policy before the update, by the trainer.
-
-    The trainer's own are taken, not the rollout's: the ratio then starts at exactly 1 whatever engine sampled. With
-    one update a rollout the ratio never leaves 1, and the extra forward pass is saved.
-
-    Returns:
-        The documents, and the largest and mean absolute difference to the rollout's log-probabilities.
-    """
-    if config.updates_per_rollout == 1:
-        return [group.documents() for group in groups], {}
-    documents = [document for group in groups for document in group.documents()]
-    batches, indices = balanced_microbatches(documents, config.max_tokens_per_microbatch, engine, ("advantages",))
-    rows = engine.logprobs(batches, config.generation.temperature or 1.0)
-    mine: dict[int, list[float]] = {}
-    for row, members in zip(rows, indices, strict=True):
-        values, start = row.tolist(), 0
-        for index in members:
-            length = len(documents[index])
-            mine[index] = [
-                0.0,
-                *values[start : start + length - 1],
-            ]  # a token's value stands one place before it
-            start += length
-    for part in engine.context.gather_objects(mine, engine.context.dp):
-        mine.update(part)
-    run.forward_tokens += sum(len(document) for document in documents)
-    filled = iter(
-        replace(document, signals={**document.signals, "old_logprobs": mine[index]})
-        for index, document in enumerate(documents)
-    )
-    by_group = [[next(filled) for _ in group.responses] for group in groups]
-    return by_group, rollout_gap(groups, by_group)
-
-
-def rollout_gap(groups: Sequence[Group], documents: Sequence[Sequence[Document]]) -> dict[str, float]:
-    """How far the generator's log-probabilities are from the trainer's: mean and maximum of the absolute difference."""
-    gaps = [
-        abs(trained - sampled)
-        for group, group_documents in zip(groups, documents, strict=True)
-        for response, document in zip(group.responses, group_documents, strict=True)
-        for trained, sampled in zip(
-            document.signals["old_logprobs"][len(group.prompt_ids) :],
-            response.completion.logprobs,
-            strict=True,
-        )
-    ]
-    return {"rollout_logprob_gap_mean": statistics.fmean(gaps), "rollout_logprob_gap_max": max(gaps)}
-
-
 def minibatches(documents: Sequence[Sequence[Document]], config: DAPOConfig) -> Iterator[list[Document]]:
-    """The groups in order, `minibatch_prompts` at a time (the last one smaller if groups are missing)."""
+    """The groups in order, `minibatch_prompts` at a time (the last one smaller if groups are missing).
+
+    A mini-batch all of whose answers were filtered out is left out: there is nothing to learn from it.
+    """
     for start in range(0, len(documents), config.minibatch_prompts):
-        yield [document for group in documents[start : start + config.minibatch_prompts] for document in group]
+        found = [document for group in documents[start : start + config.minibatch_prompts] for document in group]
+        if found:
+            yield found
 
 
 def rate_of(config: DAPOConfig, rollout: int) -> float:
     """The learning rate of a rollout's updates: warm-up and schedule are counted in rollout steps."""
     optimizer = config.optimizer.model_copy(update={"warmup_steps": config.warmup_rollouts})
     return learning_rate(optimizer, rollout, config.num_rollouts)
-
-
-def mean_of(metrics: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """Mean of the updates of a rollout."""
-    return {name: statistics.fmean(m[name] for m in metrics) for name in metrics[0]}
-
-
-def rollout_metrics(sampled: Sampled) -> dict[str, float]:
-    """Rewards and lengths over all groups that were sampled, the thrown-away ones included."""
-    by_task: dict[str, list[float]] = {}
-    for group in sampled.all_groups:
-        by_task.setdefault(group.row.task, []).extend(response.score for response in group.responses)
-    responses = [response for group in sampled.all_groups for response in group.responses]
-    metrics: dict[str, Any] = {
-        "reward": statistics.fmean(response.reward for response in responses),
-        "score": statistics.fmean(response.score for response in responses),
-        "parse_rate": statistics.fmean(float(response.parsed) for response in responses),
-        "response_length": statistics.fmean(len(response.completion.token_ids) for response in responses),
-        "truncated_share": statistics.fmean(response.completion.finish_reason == "length" for response in responses),
-        "groups_thrown_away": float(sum(sampled.thrown_away.values())),
-        "groups_trained": float(len(sampled.groups)),
-        "generation_batches": float(sampled.batches),
-    }
-    metrics |= {f"reward/{task}": statistics.fmean(scores) for task, scores in sorted(by_task.items())}
-    return metrics

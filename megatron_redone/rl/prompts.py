@@ -19,13 +19,15 @@ class PromptQueue:
 
     Args:
         balance: 1 keeps the natural shares, 0 gives every task the same.
+        ranks: id of a row -> place in a curriculum: rows of a task come in this order in each epoch, equal ranks (and
+            rows without one, at the end) in a shuffled one.
     """
 
-    def __init__(self, rows: Sequence[Row], balance: float, seed: int) -> None:
+    def __init__(self, rows: Sequence[Row], balance: float, seed: int, ranks: Mapping[str, int] | None = None) -> None:
         if not rows:
             raise DataError("no rows to draw prompts from; check the stage's data and its task filter")
         check_scorable(rows)
-        self.seed = seed
+        self.seed, self.ranks = seed, ranks
         self.rows_of: dict[str, list[Row]] = {}
         for row in rows:
             self.rows_of.setdefault(row.task, []).append(row)
@@ -39,15 +41,26 @@ class PromptQueue:
         """The next `count` rows."""
         return [self._next() for _ in range(count)]
 
+    def take_of(self, task: str) -> Row:
+        """The next row of a task."""
+        self.drawn += 1
+        return self._next_of(task)
+
     def _next(self) -> Row:
         task = rng(self.seed, "task", self.drawn).choices(self.tasks, self.weights)[0]
         self.drawn += 1
+        return self._next_of(task)
+
+    def _next_of(self, task: str) -> Row:
         rows = self.rows_of[task]
         epoch, place = divmod(self.drawn_of[task], len(rows))
         self.drawn_of[task] += 1
         if task not in self._order or self._order[task][0] != epoch:
             order = list(range(len(rows)))
             rng(self.seed, "order", task, epoch).shuffle(order)
+            ranks = self.ranks
+            if ranks is not None:
+                order.sort(key=lambda index: ranks.get(rows[index].id, len(ranks)))
             self._order[task] = (epoch, order)
         return rows[self._order[task][1][place]]
 

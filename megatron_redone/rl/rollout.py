@@ -9,9 +9,8 @@ from megatron_redone.data.chat_template import ChatTemplate
 from megatron_redone.data.document import Document
 from megatron_redone.generation.base import Completion, GenerationEngine, SamplingParams
 from megatron_redone.rl.config import OverlongConfig
-from megatron_redone.rl.reward import overlong_penalty
+from megatron_redone.rl.reward import overlong_penalty, task_scores
 from megatron_redone.tasks.base import Row
-from megatron_redone.tasks.catalogue import get_task
 
 
 @dataclass
@@ -27,6 +26,11 @@ class Response:
     """Score minus the overlong penalty; advantages are made of it."""
     advantage: float = 0.0
 
+    @property
+    def truncated(self) -> bool:
+        """Whether the limit cut it off."""
+        return self.completion.finish_reason == "length"
+
 
 @dataclass
 class Group:
@@ -38,7 +42,8 @@ class Group:
 
     @property
     def informative(self) -> bool:
-        """Whether the scores differ, so that there is something to learn (DAPO, equation 11)."""
+        """Whether the scores differ, so that there is something to learn (DAPO, equation 11; their deviation is above
+        0, for continuous scores as well)."""
         return len({response.score for response in self.responses}) > 1
 
     def documents(self) -> list[Document]:
@@ -74,7 +79,7 @@ def roll_out(
     groups = [Group(row, prompt) for row, prompt in zip(rows, prompts, strict=True)]
     for group, samples in zip(groups, completions, strict=True):
         texts = [template.tokenizer.decode(sample.token_ids) for sample in samples]
-        scores = get_task(group.row.task).score(texts, [group.row] * len(texts))
+        scores = task_scores(group.row, texts)
         for sample, text, score in zip(samples, texts, scores, strict=True):
             penalty = overlong_penalty(len(sample.token_ids), params.max_new_tokens, overlong)
             group.responses.append(Response(sample, text, score.value, score.parsed, score.value + penalty))

@@ -236,7 +236,7 @@ class MegatronEngine:
     def _apply(self, objective: Objective, logits: Tensor, tokens: LabelledTokens, batch: PackedBatch) -> LossTerms:
         logprobs = self.rows.label_logprobs(logits, batch, objective.temperature)
         if objective.needs_entropy:
-            entropy = self.rows.label_entropy(logits.detach(), batch, objective.temperature)
+            entropy = self.rows.label_entropy(logits, batch, objective.temperature, objective.trains_entropy)
             tokens = LabelledTokens(tokens.weights_N, tokens.document_N, tokens.signals, entropy)
         return objective(logprobs, tokens)
 

@@ -16,7 +16,11 @@ from torch import Tensor
 from megatron_redone.data.batch import PackedBatch
 from megatron_redone.models.build import ModelChunks
 from megatron_redone.parallel.context_parallel import gather_values, local_index, row_multiple
-from megatron_redone.parallel.vocab_logprobs import vocab_parallel_entropy, vocab_parallel_logprobs
+from megatron_redone.parallel.vocab_logprobs import (
+    differentiable_entropy,
+    vocab_parallel_entropy,
+    vocab_parallel_logprobs,
+)
 
 LABEL_MULTIPLE = 16
 """Labels whose logits are computed together come in such numbers: matrix products of odd heights are slower."""
@@ -71,10 +75,13 @@ class Rows:
         values = vocab_parallel_logprobs(logits, labels, self.context.tp.group, temperature)[: here.rows_n.numel()]
         return gather_values(values, here.places_n.to(values.device), here.num_labels, self.context.cp)
 
-    def label_entropy(self, logits: Tensor, batch: PackedBatch, temperature: float) -> Tensor:
+    def label_entropy(
+        self, logits: Tensor, batch: PackedBatch, temperature: float, with_gradient: bool = False
+    ) -> Tensor:
         """Entropy [N] of the prediction of each label, in nats."""
         here = self._labels_here(batch)
-        values = vocab_parallel_entropy(logits, self.context.tp.group, temperature)[: here.rows_n.numel()]
+        entropy = differentiable_entropy if with_gradient else vocab_parallel_entropy
+        values = entropy(logits, self.context.tp.group, temperature)[: here.rows_n.numel()]
         return gather_values(values, here.places_n.to(values.device), here.num_labels, self.context.cp)
 
     def num_real_tokens(self, batch: PackedBatch) -> int:

@@ -49,6 +49,8 @@ qwen3_moe   tp=2,ep=2                                  aux_loss=0.1 z_loss=0.1 m
 qwen3_moe   cp=2,ep=2                                  aux_loss=0.1 microbatches=3
 qwen3_moe   pp=2,vpp=2                                 aux_loss=0.1 microbatches=4
 qwen3_moe   dp=2,ep=2                                  z_loss=0.1 microbatches=5
+llama       tp=2                                       objective=dapo_all microbatches=3
+qwen3       cp=2                                       objective=dpo_all
 llama       tp=2,pp=2,vpp=2,sequence_parallel=true     microbatches=4
 llama       pp=2,cp=2                                  objective=dapo
 llama       tp=2,dp=2,distributed_optimizer=true,overlap=true objective=dpo
@@ -118,6 +120,8 @@ OPTIONS_OF_ALL = (
     "objective=next_token microbatches=3",
     "objective=dapo microbatches=8",
     "objective=dpo microbatches=4",
+    "objective=dapo_all microbatches=4",
+    "objective=dpo_all microbatches=3",
     "labels=one",
 )
 

@@ -11,6 +11,9 @@ from megatron_redone.config.base import StrictModel
 from megatron_redone.models.config import FamilyName, ModelShape
 from megatron_redone.parallel.config import ParallelConfig
 
+ObjectiveName = Literal["next_token", "dpo", "dpo_all", "dapo", "dapo_all"]
+"""`dpo_all` and `dapo_all` have every option of their objective that reads a signal of its own."""
+
 
 class LayoutCase(StrictModel):
     """One layout beside one process, on the same weights and documents."""
@@ -19,7 +22,7 @@ class LayoutCase(StrictModel):
     layout: ParallelConfig = ParallelConfig()
     dp: int = Field(1, ge=1)
     """Data-parallel size."""
-    objective: Literal["next_token", "dpo", "dapo"] = "next_token"
+    objective: ObjectiveName = "next_token"
     microbatches: int = Field(2, ge=1)
     """Micro-batches of the global batch, over all replicas. One process gets all documents in a single one."""
     labels: Literal["uneven", "one"] = "uneven"
@@ -79,8 +82,9 @@ class LayoutCase(StrictModel):
         for name in ("aux_loss", "z_loss"):
             if getattr(self, name) and self.family != "qwen3_moe":
                 yield f"{name}={getattr(self, name)} with family={self.family}: it has no experts; use qwen3_moe"
-        if self.labels == "one" and self.objective == "dpo":
-            yield "labels=one with objective=dpo: every answer of a pair needs a label; use next_token or dapo"
+        if self.labels == "one" and self.objective in ("dpo", "dpo_all"):
+            told = "every answer of a pair needs a label; use next_token or dapo"
+            yield f"labels=one with objective={self.objective}: {told}"
 
 
 class ResumeCase(StrictModel):
@@ -93,7 +97,7 @@ class ResumeCase(StrictModel):
     load: ParallelConfig = ParallelConfig()
     load_dp: int = Field(1, ge=1)
     """Data-parallel size of the layout that goes on from it."""
-    objective: Literal["next_token", "dpo", "dapo"] = "next_token"
+    objective: ObjectiveName = "next_token"
     steps_before: int = Field(3, ge=1)
     steps_after: int = Field(20, ge=1)
 

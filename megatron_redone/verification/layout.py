@@ -26,8 +26,24 @@ from megatron_redone.training.engine import MegatronEngine
 from megatron_redone.verification.config import LayoutCase
 
 LEARNING_RATE = 1e-2
-OBJECTIVES: dict[str, Objective] = {"next_token": NextToken(), "dapo": DAPO(), "dpo": DPO()}
-SIGNALS = {"next_token": (), "dapo": ("advantages", "old_logprobs"), "dpo": ("reference_logprobs",)}
+OBJECTIVES: dict[str, Objective] = {
+    "next_token": NextToken(),
+    "dapo": DAPO(),
+    "dapo_all": DAPO(
+        normalisation="group_mean", entropy_coefficient=0.1, kl_coefficient=0.1, kl_estimator="k2", importance_cap=2.0
+    ),
+    "dpo": DPO(),
+    "dpo_all": DPO(loss="rpo_bwd_kl", preference_logprobs="mean", sft_normalisation="group_token_mean"),
+}
+SIGNALS: dict[str, tuple[str, ...]] = {
+    "next_token": (),
+    "dapo": ("advantages", "old_logprobs"),
+    "dapo_all": ("advantages", "old_logprobs", "rollout_logprobs", "reference_logprobs", "group_shares"),
+    "dpo": ("reference_logprobs",),
+    "dpo_all": ("reference_logprobs", "rewards", "sft_shares"),
+}
+SHARES = (1 / 16, 1 / 17)
+"""What a token counts in its group of four documents; the objective takes any numbers."""
 LENGTHS = (5, 31, 3, 17, 9, 24, 12, 8)
 """Documents of a step, in pairs; uneven, so that no layout cuts them evenly."""
 
@@ -88,7 +104,11 @@ def documents_of_step(case: LayoutCase, step: int) -> list[Document]:
         if case.labels == "one":
             labelled = 1 if index == 3 else 0
         noise = torch.randn(3, length, generator=generator)
-        values = {
+        values: dict[str, list[float]] = {
+            "rollout_logprobs": (noise[2] * 0.3 - 5.0).tolist(),
+            "rewards": [float(index % 3)] * length,
+            "sft_shares": [SHARES[index // 4]] * length,
+            "group_shares": [SHARES[index // 4]] * length,
             "advantages": (noise[0] + 1.0).tolist(),  # not of mean 0: a loss near 0 has no relative error
             "old_logprobs": (noise[1] * 0.3 - 5.0).tolist(),
             "reference_logprobs": (noise[2] * 0.3 - 5.0).tolist(),
@@ -104,7 +124,7 @@ def microbatches(case: LayoutCase, step: int, count: int, engine: MegatronEngine
     With as many micro-batches as documents nothing is packed.
     """
     documents, dp = documents_of_step(case, step), engine.context.dp
-    together = 2 if case.objective == "dpo" else 1
+    together = 2 if case.objective in ("dpo", "dpo_all") else 1
     units = [documents[i : i + together] for i in range(0, len(documents), together)]
     members = [[document for unit in units[i::count] for document in unit] for i in range(count)]
     mine = members[dp.rank :: dp.size]

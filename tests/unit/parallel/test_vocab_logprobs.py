@@ -5,7 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 
-from megatron_redone.parallel.vocab_logprobs import vocab_parallel_entropy, vocab_parallel_logprobs
+from megatron_redone.parallel.vocab_logprobs import (
+    differentiable_entropy,
+    vocab_parallel_entropy,
+    vocab_parallel_logprobs,
+)
 
 
 @pytest.mark.parametrize("temperature", [1.0, 0.7, 2.0])
@@ -27,6 +31,20 @@ def test_entropy_equals_the_definition_and_ignores_masked_rows() -> None:
     torch.testing.assert_close(vocab_parallel_entropy(logits), expected)
     masked = torch.cat([logits, torch.full((5, 3), -1e30)], dim=1)
     torch.testing.assert_close(vocab_parallel_entropy(masked), expected)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.7])
+def test_the_gradient_of_the_entropy_joins_that_of_the_log_probabilities(temperature: float) -> None:
+    ours = torch.randn(9, 31, dtype=torch.float64, requires_grad=True)
+    theirs = ours.detach().clone().requires_grad_()
+    labels, upstream = torch.randint(0, 31, (9,)), torch.randn(2, 9, dtype=torch.float64)
+    logits = ours * 1.0  # a tensor that the backward pass may write over
+    both = vocab_parallel_logprobs(logits, labels, None, temperature) * upstream[0]
+    (both + differentiable_entropy(logits, None, temperature) * upstream[1]).sum().backward()
+    whole = (theirs / temperature).log_softmax(-1)
+    expected = whole.gather(-1, labels[:, None]).squeeze(-1) * upstream[0]
+    (expected - (whole.exp() * whole).sum(-1) * upstream[1]).sum().backward()
+    torch.testing.assert_close(ours.grad, theirs.grad)
 
 
 def test_no_labels_give_no_logprobs() -> None:
