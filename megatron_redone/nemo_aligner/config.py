@@ -1,0 +1,1 @@
+"""Settings of the NeMo-Aligner backend, and its YAML keys to and from ours. Imports no torch."""
