@@ -1,7 +1,7 @@
 """Where a process in NeMo-Aligner's environment starts: `python -m megatron_redone.nemo_aligner.inside.start`.
 
-Messages take standard input and output. Its libraries print while they are imported, so these are moved out of their way
-before anything of them is loaded.
+Messages take standard input and output. Its libraries print while they are imported, so these are moved out of their
+way before anything of them is loaded.
 """
 
 from __future__ import annotations
