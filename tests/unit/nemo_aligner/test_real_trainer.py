@@ -90,7 +90,7 @@ def test_a_loss_that_it_does_not_know_is_told(
         "pairs": str(made.write(tmp_path / "pairs.jsonl")),
         "eos_id": END,
         "step": 0,
-        "shuffle": False,
+        "shuffle": True,
     }
     with NemoAlignerProcess(nemo_aligner_python, tmp_path / "log.txt") as process:
         process.send("begin", order)
