@@ -10,6 +10,7 @@ import typer
 from megatron_redone.cli.benchmark_app import benchmark_app
 from megatron_redone.cli.convert_app import convert_app
 from megatron_redone.cli.curate_app import curate_app
+from megatron_redone.cli.stage_app import dpo_command, rl_command
 from megatron_redone.cli.tasks_app import tasks_app
 
 app = typer.Typer(
@@ -163,6 +164,8 @@ def verify_resume_rank_command(folder: Path, side: str, plant: Annotated[str | N
     verify_resumes_rank(folder, "save" if side == "save" else "load", plant)
 
 
+app.command("dpo")(dpo_command)
+app.command("rl")(rl_command)
 app.add_typer(curate_app, name="curate")
 app.add_typer(benchmark_app, name="benchmark")
 app.add_typer(convert_app, name="convert")

@@ -112,6 +112,20 @@ class ChatTemplate:
         """The ids of an answer without the end token; `<think>` and `</think>` are tokens in it."""
         return self._ids_of(answer, self._think_marks)
 
+    def templated_ids(self, text: str) -> list[int]:
+        """The ids of a text that stands in the template already: what it spells of special tokens are tokens."""
+        return self._ids_of(text, self._specials)
+
+    @property
+    def end_token(self) -> str:
+        """The text of `end_id`."""
+        return self._end_token
+
+    def spelled_special(self, text: str) -> str | None:
+        """The first special token that a text spells, `<think>` and `</think>` aside."""
+        found = self._unspellable.search(text) if self._unspellable is not None else None
+        return found[0] if found else None
+
     def render(self, messages: Sequence[Message], add_generation_prompt: bool = False) -> str:
         """The template's text of a conversation, earlier thoughts removed; for reading, not for encoding."""
         check_turns(messages)

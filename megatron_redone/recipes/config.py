@@ -41,7 +41,7 @@ from megatron_redone.recipes.data_stages import (
 )
 from megatron_redone.recipes.stage_config import ModelStage, ScoredStage, StageConfig, TrainingStage
 from megatron_redone.rl.config import DAPOConfig
-from megatron_redone.training.config import PretrainConfig, SFTConfig
+from megatron_redone.training.config import DPOConfig, PretrainConfig, SFTConfig
 
 
 class PretrainStage(PretrainConfig, TrainingStage):
@@ -81,6 +81,20 @@ class SFTStage(SFTConfig, TrainingStage):
                 yield f"match_compute_of={list(self.match_compute_of)}: leave out epochs and steps"
             return
         yield from super().rule_violations()
+
+
+class DPOStage(DPOConfig, TrainingStage):
+    """Preference optimisation on pairs of answers."""
+
+    kind: Literal["dpo"]
+    model: Artefact
+    """The model that is trained, and by default the reference."""
+    pairs: Artefact
+    """A `pairs` stage, a folder with train.jsonl (and validation.jsonl), or one JSONL file."""
+    reference: OptionalArtefact = None
+    """Another reference model with the same tokenizer."""
+    reference_cache: Path | None = None
+    """Folder of reference log-probabilities that stages share; by default they are kept until the stage is done."""
 
 
 class RLSetStage(StageConfig):
@@ -146,7 +160,8 @@ STAGE_KINDS: dict[str, type[StageConfig]] = {
         InteractionLogsStage, InteractionsStage, GeneralTextStage, FilterStage, ToneModelStage,
         RegMixMixturesStage, RegMixProxiesStage, RegMixFitStage, TokenizerStage, TokenizeStage, PretrainStage,
         SynthesizeStage, SNSBenchRowsStage, SFTSetStage, DataStatsStage, SFTStage, JudgeAgreementStage, PairsStage,
-        RLSetStage, DAPOStage, DiagnoseStage, TargetSetStage, RefinementSetStage, EvaluateStage, BaselinesStage,
+        DPOStage, RLSetStage, DAPOStage, DiagnoseStage, TargetSetStage, RefinementSetStage, EvaluateStage,
+        BaselinesStage,
     )
 }  # fmt: skip
 

@@ -12,7 +12,7 @@ from megatron_redone.models.config import ModelShape
 from megatron_redone.models.families import read_shape
 from megatron_redone.models.presets import get_preset
 from megatron_redone.parallel.config import ParallelConfig
-from megatron_redone.recipes.config import DAPOStage, PretrainStage, SFTStage
+from megatron_redone.recipes.config import DAPOStage, DPOStage, PretrainStage, SFTStage
 from megatron_redone.recipes.data_stages import TokenizerStage
 from megatron_redone.recipes.graph import Recipe
 from megatron_redone.recipes.stage_config import (
@@ -132,6 +132,9 @@ def _cells(recipe: Recipe, name: str, stage: StageConfig, world_size: int) -> tu
         tokens = stage.global_batch_size * stage.sequence_length
         batch = f"{stage.global_batch_size} x {stage.sequence_length} = {tokens:,} tokens"
         steps = str(stage.steps) if stage.steps else f"{stage.epochs:g} epochs" if stage.epochs else "matched compute"
+    elif isinstance(stage, DPOStage):
+        batch = f"{stage.global_batch_size} pairs"
+        steps = str(stage.steps) if stage.steps else f"{stage.epochs:g} epochs"
     elif isinstance(stage, DAPOStage):
         batch = (
             f"{stage.prompts_per_rollout} x {stage.responses_per_prompt} = "

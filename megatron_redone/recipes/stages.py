@@ -26,6 +26,7 @@ from megatron_redone.models.presets import get_preset
 from megatron_redone.models.weights import RandomWeights
 from megatron_redone.recipes import config as kinds, data_stages
 from megatron_redone.recipes.execution import Execution, Executor
+from megatron_redone.recipes.executors.dpo import run_dpo
 from megatron_redone.recipes.executors.filter import run_filter, run_tone_model
 from megatron_redone.recipes.executors.interactions import run_general_text, run_interaction_logs, run_interactions
 from megatron_redone.recipes.executors.pairs import run_judge_agreement, run_pairs
@@ -217,6 +218,7 @@ EXECUTORS: dict[str, Executor] = {
     "pretrain": run_pretrain,
     "sft_set": run_sft_set,
     "sft": run_sft,
+    "dpo": run_dpo,
     "rl_set": run_rl_set,
     "dapo": run_dapo,
     "diagnose": run_diagnose,

@@ -201,7 +201,7 @@ def identity_of(settings: Mapping[str, Any]) -> dict[str, Any]:
     identity = {
         name: value
         for name, value in settings.items()
-        if name not in ("threads", "workers", "executor", "checkpoint", "watchdog_minutes")
+        if name not in ("threads", "workers", "executor", "checkpoint", "watchdog_minutes", "reference_cache")
     }
     if "parallel" in identity:
         identity["parallel"] = {"precision": identity["parallel"]["precision"]}

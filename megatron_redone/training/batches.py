@@ -34,6 +34,16 @@ def balanced_microbatches(
     return batches, indices
 
 
+def paired_microbatches(
+    pairs: Sequence[tuple[Document, Document]], max_tokens: int, engine: MegatronEngine, signal_names: Sequence[str]
+) -> list[PackedBatch]:
+    """This replica's micro-batches of pairs, spread by their lengths; a pair stays in one micro-batch, end to end."""
+    dp = engine.context.dp
+    lengths = [len(first) + len(second) for first, second in pairs]
+    mine = assign_documents(lengths, dp.size, max_tokens)[dp.rank]
+    return [pack([document for i in members for document in pairs[i]], engine, signal_names) for members in mine]
+
+
 def pack(documents: Sequence[Document], engine: MegatronEngine, signal_names: Sequence[str] = ()) -> PackedBatch:
     """One micro-batch, padded as the layout needs it."""
     return PackedBatch.from_documents(documents, engine.row_multiple, signal_names=list(signal_names) or None)

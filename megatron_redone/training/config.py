@@ -99,3 +99,95 @@ class SFTConfig(TokenStageConfig):
     optimizer: OptimizerConfig = OptimizerConfig(lr=5e-6)
     too_long: Literal["drop", "truncate"] = "drop"
     """A longer conversation is left out and counted, or loses its end."""
+
+
+class ChosenSFTConfig(StrictModel):
+    """The SFT term on chosen answers."""
+
+    coefficient: float = Field(0.3, ge=0)
+    """What the term counts beside the preference loss (RedOne: 0.3); 0 leaves it out."""
+    normalisation: Literal["token_mean", "pair_token_mean", "pair_sum", "group_token_mean"] = "token_mean"
+    """A mean over the chosen tokens of the global batch; over pairs, of their token means or of their sums
+    (NeMo-Aligner with and without sft_average_log_probs); or over groups of `group_pairs` pairs, of the token means of
+    the groups (TRL, with its per-device batch as the group)."""
+    group_pairs: int | None = Field(None, ge=1)
+    """Pairs of a group, consecutive ones of the global batch; for `group_token_mean` only."""
+
+    def rule_violations(self) -> Iterator[str]:
+        """A group where there are groups."""
+        if (self.group_pairs is None) == (self.normalisation == "group_token_mean"):
+            yield (
+                f"normalisation={self.normalisation!r} with group_pairs={self.group_pairs}: group_token_mean needs "
+                "group_pairs, and nothing else reads it"
+            )
+
+
+class PairValidationConfig(StrictModel):
+    """Loss and accuracy on held-out pairs, beside training."""
+
+    every: int = Field(50, ge=1)
+    """So many steps lie between two measurements; the last step is measured in any case."""
+    pairs: int = Field(512, ge=1)
+    """The first so many pairs of validation.jsonl, the same ones every time."""
+
+
+class DPOConfig(StrictModel):
+    """Preference optimisation. Batch, length, learning rate and SFT coefficient are RedOne's; it publishes no beta."""
+
+    loss: Literal["sigmoid", "ipo", "hinge", "rpo_sq", "rpo_bwd_kl", "rpo_fwd_kl"] = "sigmoid"
+    """The preference loss (docs/dpo.md); the rpo losses need rewards in the pairs."""
+    beta: float = Field(0.1, gt=0)
+    """Scale of the implicit rewards; the larger, the nearer to the reference."""
+    label_smoothing: float = Field(0.0, ge=0, lt=0.5)
+    """Assumed share of pairs whose label is wrong; for `sigmoid` only."""
+    gt_reward_scale: float | None = Field(None, gt=0)
+    """What a difference of given rewards counts, by default 1; for the rpo losses only."""
+    preference_coefficient: float = Field(1.0, gt=0)
+    preference_logprobs: Literal["sum", "mean"] = "sum"
+    """The log-probability of an answer: the sum over its tokens, or their mean."""
+    sft: ChosenSFTConfig = ChosenSFTConfig()
+    global_batch_size: int = Field(64, ge=1)
+    """Pairs of an optimizer step, over all replicas."""
+    max_length: int = Field(4096, ge=8)
+    """Tokens of prompt and answer together; see `too_long`."""
+    too_long: Literal["drop", "truncate_prompt"] = "drop"
+    """A longer pair is left out and counted, or both its prompts lose the same first tokens."""
+    prompt_texts: Literal["user", "templated"] = "user"
+    """A prompt given as text is the user's turn, or stands in the chat template already."""
+    max_tokens_per_microbatch: int = Field(8192, ge=16)
+    """Tokens of a packed micro-batch of whole pairs; it does not change the result."""
+    epochs: float | None = Field(None, gt=0)
+    """Passes over the pairs; give this or `steps`."""
+    steps: int | None = Field(None, ge=1)
+    """Optimizer steps; give this or `epochs`."""
+    optimizer: OptimizerConfig = OptimizerConfig(lr=1e-7)
+    validation: PairValidationConfig | None = None
+
+    def rule_violations(self) -> Iterator[str]:
+        """One measure of length; options of the loss that reads them; sizes that fit."""
+        if (self.epochs is None) == (self.steps is None):
+            yield f"epochs={self.epochs} and steps={self.steps}: give exactly one of them"
+        if self.label_smoothing and self.loss != "sigmoid":
+            yield f"label_smoothing={self.label_smoothing} with loss={self.loss!r}: only sigmoid reads it; leave it out"
+        if self.gt_reward_scale is not None and not self.loss.startswith("rpo"):
+            yield (
+                f"gt_reward_scale={self.gt_reward_scale} with loss={self.loss!r}: only the rpo losses read it; "
+                "leave it out"
+            )
+        if 2 * self.max_length > self.max_tokens_per_microbatch:
+            yield (
+                f"max_tokens_per_microbatch={self.max_tokens_per_microbatch} is less than twice max_length="
+                f"{self.max_length}; a pair of two answers must fit a micro-batch"
+            )
+
+    @property
+    def validation_every(self) -> int:
+        """Steps between two measurements on held-out pairs."""
+        return (self.validation or PairValidationConfig()).every
+
+    def num_steps(self, num_pairs: int) -> int:
+        """Optimizer steps of the stage."""
+        if self.steps is not None:
+            return self.steps
+        assert self.epochs is not None
+        return max(1, round(self.epochs * num_pairs / self.global_batch_size))

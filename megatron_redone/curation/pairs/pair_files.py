@@ -3,7 +3,7 @@
 | keys of an item | known from |
 |---|---|
 | `prompt` or `messages`, `answer_a`, `answer_b`, and `label` (a, b or tie) for labelled ones | ours |
-| `prompt`, `chosen_response`, `rejected_response` | NeMo-Aligner, and what this stage writes |
+| `prompt`, `chosen_response`, `rejected_response`, `chosen_reward`, `rejected_reward` | NeMo-Aligner, this stage |
 | `conversations`, and `chosen`, `rejected` as one turn `{from, value}` | LLaMA-Factory's ShareGPT form |
 | `instruction`, `input`, and `chosen`, `rejected` as texts | LLaMA-Factory's Alpaca form |
 | `prompt`, and `chosen`, `rejected` as texts or as lists of messages that end with the answer | UltraFeedback, TRL |
@@ -41,6 +41,7 @@ class AnswerPair:
         id: of the item, or made of the file's name and the item's place.
         label: None for a pair that nobody labelled.
         score_a, score_b: scores that came with the answers.
+        from_text: whether the prompt was a text, which stands as the user's turn in `messages`.
     """
 
     id: str
@@ -54,6 +55,7 @@ class AnswerPair:
     source: str
     score_a: float | None = None
     score_b: float | None = None
+    from_text: bool = False
 
     def comparison(self, language: str = "auto") -> Comparison:
         """What a judge sees of it; `auto`: it is asked in the pair's own language."""
@@ -155,7 +157,7 @@ def _pair(value: Mapping[str, Any], where: str, path: Path, labelled: bool, seed
     if not isinstance(name, str | int) or isinstance(name, bool) or name == "":
         raise DataError(f"{where}: id={name!r} is no text; give each item a text as its id")
     messages, answers, label = _parts(value, where)
-    scores = [_number(value.get(key), where, key) for key in _score_keys(label)]
+    scores = [_number(value.get(key), where, key) for key in _score_keys(label, value)]
     if label == "chosen":
         label = "a" if derive_seed(seed, "place of chosen", name) % 2 == 0 else "b"
         answers, scores = (answers, scores) if label == "a" else (answers[::-1], scores[::-1])
@@ -182,6 +184,7 @@ def _pair(value: Mapping[str, Any], where: str, path: Path, labelled: bool, seed
         source=str(value.get("source") or f"{path.name}{where.removeprefix(str(path))}"),
         score_a=scores[0],
         score_b=scores[1],
+        from_text="messages" not in value and isinstance(value.get("prompt"), str),
     )
 
 
@@ -273,7 +276,9 @@ def _check_answers(answers: list[str], where: str) -> None:
         raise DataError(f"{where}: the two answers are equal; there is nothing to prefer")
 
 
-def _score_keys(label: Any) -> tuple[str, str]:
+def _score_keys(label: Any, value: Mapping[str, Any]) -> tuple[str, str]:
+    if label == "chosen" and ("chosen_reward" in value or "rejected_reward" in value):
+        return ("chosen_reward", "rejected_reward")
     return ("score_chosen", "score_rejected") if label == "chosen" else ("score_a", "score_b")
 
 

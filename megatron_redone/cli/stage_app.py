@@ -1,0 +1,53 @@
+"""Commands that run one training stage by itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Settings = Annotated[
+    list[str] | None,
+    typer.Argument(help="A YAML file of settings, and settings as `key=value`; `seed=1` seeds everything random."),
+]
+Out = Annotated[Path | None, typer.Option(help="New folder for the result; without it the settings are printed.")]
+Again = Annotated[bool, typer.Option("--again", help="Make it anew even if it stands.")]
+Nproc = Annotated[int, typer.Option("--nproc", min=1, help="Processes on this host.")]
+ExitAfter = Annotated[
+    float | None, typer.Option(min=0, help="Checkpoint and end with code 75 after so long, for batch systems.")
+]
+
+
+def dpo_command(
+    settings: Settings = None,
+    out: Out = None,
+    again: Again = False,
+    nproc: Nproc = 1,
+    exit_after_minutes: ExitAfter = None,
+) -> None:
+    """Preference optimisation on pairs: DPO, IPO, hinge and RPO losses with an SFT term.
+
+    `redone dpo model=SFT/model pairs=PAIRS epochs=2 --out DPO`, where PAIRS is what `redone curate pairs` wrote, or a
+    JSONL file with prompt, chosen_response and rejected_response. An interrupted command goes on where it was.
+    """
+    from megatron_redone.cli.stage import train_stage
+
+    train_stage("dpo", settings or [], out, again, nproc, exit_after_minutes)
+
+
+def rl_command(
+    settings: Settings = None,
+    out: Out = None,
+    again: Again = False,
+    nproc: Nproc = 1,
+    exit_after_minutes: ExitAfter = None,
+) -> None:
+    """Reinforcement learning by DAPO on rows of tasks.
+
+    `redone rl dapo.yaml model=SFT/model rows=ROWS --out RL`, where ROWS is a folder with rows.jsonl. An interrupted
+    command goes on where it was.
+    """
+    from megatron_redone.cli.stage import train_stage
+
+    train_stage("dapo", settings or [], out, again, nproc, exit_after_minutes)

@@ -1,0 +1,31 @@
+"""Log-probabilities of documents by the engine's model, document by document."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from megatron_redone.data.document import Document
+from megatron_redone.training.batches import balanced_microbatches
+from megatron_redone.training.engine import MegatronEngine
+
+
+def document_logprobs(
+    documents: Sequence[Document], max_tokens: int, engine: MegatronEngine, temperature: float = 1.0
+) -> list[list[float]]:
+    """For each document one number a token: its log-probability, 0 where it is not learnt. A collective.
+
+    The documents are spread over the replicas; every rank gets the numbers of all of them.
+    """
+    plain = [replace(document, signals={}) for document in documents]
+    batches, indices = balanced_microbatches(plain, max_tokens, engine)
+    found: dict[int, list[float]] = {}
+    for row, members in zip(engine.logprobs(batches, temperature), indices, strict=True):
+        values, start = row.tolist(), 0
+        for index in members:
+            length = len(documents[index])
+            found[index] = [0.0, *values[start : start + length - 1]]  # a token's value stands one place before it
+            start += length
+    for part in engine.context.gather_objects(found, engine.context.dp):
+        found.update(part)
+    return [found[index] for index in range(len(documents))]
