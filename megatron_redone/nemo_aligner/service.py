@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -33,6 +33,14 @@ class PreparedPair:
     rejected: Document
 
 
+class PreparedPairs(Protocol):
+    """Prepared pairs by id."""
+
+    def __getitem__(self, name: str, /) -> PreparedPair:
+        """One pair."""
+        ...
+
+
 class EngineService:
     """Answers the trainer's questions about log-probabilities, gradients and updates.
 
@@ -47,7 +55,7 @@ class EngineService:
         self,
         engine: MegatronEngine,
         process: NemoAlignerProcess | None,
-        pairs: Mapping[str, PreparedPair],
+        pairs: PreparedPairs,
         encode: Callable[[str], Sequence[int]],
         max_tokens: int,
     ) -> None:
@@ -57,6 +65,8 @@ class EngineService:
         self._metrics: dict[str, float] = {}
         self.sample_ids: list[str] = []
         """Pairs of the global batch whose gradients were accumulated last."""
+        self.num_tokens = 0
+        """Their tokens."""
 
     def until_update(self) -> dict[str, float]:
         """Answers until the trainer has taken one optimizer step; NeMo-Aligner's metrics and the engine's.
@@ -143,6 +153,7 @@ class EngineService:
         self._batches, _ = balanced_microbatches(with_gradient, self.max_tokens, self.engine, ("gradient",))
         self._metrics = dict(message.values["metrics"])
         self.sample_ids = list(message.values["ids"])
+        self.num_tokens = sum(len(document) for document in documents)
         self.engine.accumulate_gradients(self._batches, GivenGradient())
 
     def _update(self, learning_rate: float) -> dict[str, float]:

@@ -24,13 +24,13 @@ from nemo_aligner.data.nlp.datasets import DPOModelDataset
 from omegaconf import DictConfig, OmegaConf
 
 from megatron_redone.nemo_aligner.inside.remote import (
-    Connection,
     RemoteCheckpoints,
     RemoteLogger,
     RemoteModel,
     RemoteOptimizer,
     RemoteTokenizer,
 )
+from megatron_redone.nemo_aligner.inside.remote_connection import Connection
 
 
 class NumberedPairs(DPOModelDataset):  # type: ignore[misc]

@@ -6,41 +6,15 @@ Runs in NeMo-Aligner's environment.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, BinaryIO
+from typing import Any
 
 import torch
 from omegaconf import DictConfig
 from torch import Tensor
 
 from megatron_redone.nemo_aligner.inside.loss import PreferenceLoss
-from megatron_redone.nemo_aligner.wire import Array, Message, WireError, receive, send
-
-
-class Connection:
-    """Asks the process with the engine, and waits for its answer."""
-
-    def __init__(self, reading: BinaryIO, writing: BinaryIO) -> None:
-        self.reading, self.writing = reading, writing
-
-    def receive(self) -> Message:
-        """The next message.
-
-        Raises:
-            WireError: the engine's process has ended.
-        """
-        message = receive(self.reading)
-        if message is None:
-            raise WireError("the process with the engine has ended")
-        return message
-
-    def tell(self, kind: str, **values: Any) -> None:
-        """Sends a message that nobody answers."""
-        send(self.writing, kind, values)
-
-    def ask(self, kind: str, arrays: Mapping[str, Array] = {}, **values: Any) -> Message:
-        """Sends a question; its answer."""
-        send(self.writing, kind, values, arrays)
-        return self.receive()
+from megatron_redone.nemo_aligner.inside.remote_connection import Connection
+from megatron_redone.nemo_aligner.wire import Array
 
 
 class RemoteTokenizer:

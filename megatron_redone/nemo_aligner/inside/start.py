@@ -8,25 +8,38 @@ from __future__ import annotations
 
 import os
 import traceback
+from collections.abc import Callable, Mapping
+from typing import Any
 
 
 def main() -> None:
-    """Waits for the order to begin, and runs the trainer that it names."""
+    """Waits for an order, and does it."""
     inward, outward = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
-    from megatron_redone.nemo_aligner.inside.remote import Connection
+    from megatron_redone.nemo_aligner.inside.remote_connection import Connection
 
     with inward, outward:
         connection = Connection(inward, outward)
-        order = connection.receive().values
+        order = connection.receive()
         try:
-            from megatron_redone.nemo_aligner.inside.dpo import train
-
-            train(order, connection)
+            _work_for(order.kind)(order.values, connection)
         except Exception as error:
             traceback.print_exc()
             connection.tell("failed", error=f"{type(error).__name__}: {error}")
             raise SystemExit(1) from error
+
+
+def _work_for(kind: str) -> Callable[[Mapping[str, Any], Any], None]:
+    """What an order asks for; each brings its own libraries."""
+    if kind == "read_configuration":
+        from megatron_redone.nemo_aligner.inside.configuration import read
+
+        return read
+    if kind == "train_dpo":
+        from megatron_redone.nemo_aligner.inside.dpo import train
+
+        return train
+    raise ValueError(f"order {kind!r} is not known")
 
 
 if __name__ == "__main__":

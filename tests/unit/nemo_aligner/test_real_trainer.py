@@ -59,7 +59,7 @@ def test_twenty_steps_equal_our_objective(
     }
     seen = []
     with NemoAlignerProcess(nemo_aligner_python, tmp_path / "log.txt") as process:
-        process.send("begin", order)
+        process.send("train_dpo", order)
         service = EngineService(engine, process, made.prepared, made.texts.__getitem__, 512)
         for _ in range(STEPS):
             metrics = service.until_update()
@@ -93,7 +93,7 @@ def test_a_loss_that_it_does_not_know_is_told(
         "shuffle": True,
     }
     with NemoAlignerProcess(nemo_aligner_python, tmp_path / "log.txt") as process:
-        process.send("begin", order)
+        process.send("train_dpo", order)
         service = EngineService(engine, process, made.prepared, made.texts.__getitem__, 512)
         with pytest.raises(TrainingError, match=r"NotImplementedError: preference_loss no_such_loss"):
             service.until_update()
