@@ -21,6 +21,8 @@ from megatron_redone.curation.config import (
 )
 from megatron_redone.data.config import BlendConfig
 from megatron_redone.models.config import ModelConfig
+from megatron_redone.nemo_aligner.config import NemoAlignerConfig
+from megatron_redone.nemo_aligner.mapping import problems
 from megatron_redone.recipes.data_stages import (
     DataStatsStage,
     FilterStage,
@@ -95,6 +97,18 @@ class DPOStage(DPOConfig, TrainingStage):
     """Another reference model with the same tokenizer."""
     reference_cache: Path | None = None
     """Folder of reference log-probabilities that stages share; by default they are kept until the stage is done."""
+    backend: Literal["native", "nemo-aligner"] = "native"
+    """Whose trainer drives the engine: ours, or NeMo-Aligner's in an environment of its own (docs/nemo_aligner.md)."""
+    nemo_aligner: NemoAlignerConfig = NemoAlignerConfig()
+    """Read with `backend: nemo-aligner` only."""
+
+    def rule_violations(self) -> Iterator[str]:
+        """What NeMo-Aligner's trainer cannot do is refused before anything starts."""
+        yield from super().rule_violations()
+        if self.backend == "nemo-aligner":
+            yield from problems(self)
+        elif self.nemo_aligner != NemoAlignerConfig():
+            yield "nemo_aligner: only backend=nemo-aligner reads this section; set it, or leave the section out"
 
 
 class RLSetStage(StageConfig):

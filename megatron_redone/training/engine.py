@@ -92,7 +92,16 @@ class MegatronEngine:
         Raises:
             TrainingError: on every rank, where the guard ends the run.
         """
-        metrics = self.accumulate_gradients(microbatches, objective)
+        return self.step_or_skip(self.accumulate_gradients(microbatches, objective), microbatches, learning_rate)
+
+    def step_or_skip(
+        self, metrics: Mapping[str, float], microbatches: Sequence[PackedBatch], learning_rate: float
+    ) -> dict[str, float]:
+        """The second half of `train_step`: an update with the gradients at hand, or none where the guard objects.
+
+        Args:
+            metrics: `loss` is what the guard looks at.
+        """
         with record_function(OPTIMIZER):
             grad_norm = self._grad_norm()
         problem = self.guard.problem(metrics["loss"], grad_norm)
@@ -147,7 +156,7 @@ class MegatronEngine:
         return {**self._reduce_metrics(sums), **self._expert_loads()}
 
     def update(self, learning_rate: float, grad_norm: float | None = None) -> None:
-        """The second half of `train_step`: clips the gradients and moves the weights.
+        """Clips the gradients and moves the weights.
 
         Args:
             grad_norm: what `_grad_norm` gave; by default it is called here. Megatron's own `step` would form the norm,

@@ -11,6 +11,7 @@ from megatron_redone.common.errors import DataError, InputError
 from megatron_redone.common.files import atomic_write_json
 from megatron_redone.curation.pairs.pair_files import MAX_PROBLEMS_SHOWN, AnswerPair, read_answer_pairs
 from megatron_redone.data.tokenizer import Tokenizer
+from megatron_redone.nemo_aligner.train import dpo_with_nemo_aligner
 from megatron_redone.recipes import config as kinds
 from megatron_redone.recipes.execution import Execution
 from megatron_redone.training.dpo import all_documents, dpo
@@ -35,7 +36,11 @@ def run_dpo(execution: Execution) -> None:
             _read(execution, _validation_file(folder), held_out)
         reference = _reference(execution, engine, tokenizer, [pairs, held_out])
         run.forward_tokens += sum(len(document) for some in (pairs, held_out) for document in all_documents(some))
-        counts = dpo(config, pairs, reference, engine, run, held_out if config.validation is not None else None)
+        validation = held_out if config.validation is not None else None
+        if config.backend == "nemo-aligner":
+            counts = dpo_with_nemo_aligner(config, config.nemo_aligner, pairs, reference, engine, run, validation)
+        else:
+            counts = dpo(config, pairs, reference, engine, run, validation)
     execution.counts.update(counts)
     if config.validation is not None:
         execution.counts["validation_pairs"] = len(held_out)
