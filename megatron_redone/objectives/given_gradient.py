@@ -26,6 +26,7 @@ class GivenGradient:
 
     temperature: float = 1.0
     needs_entropy: bool = False
+    trains_entropy: bool = False
 
     def count_units(self, tokens: LabelledTokens) -> dict[str, float]:
         """Labels."""

@@ -141,8 +141,8 @@ def _as_logged(log: ClickLog, settings: SearchSettings) -> ValueEstimate:
     return ValueEstimate(
         name="logged pages",
         estimator="as logged",
-        clicks=_mean(log.clicked.sum(axis=1).astype(np.float64), settings),
-        click_page_rate=_mean(log.clicked.any(axis=1).astype(np.float64), settings),
+        clicks=_mean(np.asarray(log.clicked.sum(axis=1), dtype=np.float64), settings),
+        click_page_rate=_mean(np.asarray(log.clicked.any(axis=1), dtype=np.float64), settings),
     )
 
 

@@ -33,7 +33,7 @@ from megatron_redone.nemo_aligner.inside.remote import (
 from megatron_redone.nemo_aligner.inside.remote_connection import Connection
 
 
-class NumberedPairs(DPOModelDataset):  # type: ignore[misc]
+class NumberedPairs(DPOModelDataset):
     """NeMo-Aligner's data set, with the id of each pair beside its tokens."""
 
     def __getitem__(self, index: int) -> dict[str, Any]:

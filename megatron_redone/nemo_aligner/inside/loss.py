@@ -50,7 +50,7 @@ class PreferenceLoss:
         num_micro = 0
         for rows, part in self._microbatches(batch):
             values = self._one(logprobs[rows], part)
-            sums = {name: sums.get(name, 0.0) + value for name, value in values.items()}  # type: ignore[operator]
+            sums = {name: sums.get(name, 0.0) + value for name, value in values.items()}
             rewards.append(self._rewards(logprobs[rows].detach(), part))
             num_micro += 1
         means = {name: value / num_micro for name, value in sums.items()}
@@ -68,8 +68,11 @@ class PreferenceLoss:
     def _microbatches(self, batch: Mapping[str, Tensor]) -> Iterator[tuple[Tensor, dict[str, Tensor]]]:
         """Rows of the log-probabilities, and the parts of the batch that belong to them."""
         num_pairs = len(batch["chosen"])
-        names = ("chosen_labels", "rejected_labels", "chosen_rewards", "rejected_rewards")
-        names += ("ref_policy_log_probs_chosen", "ref_policy_log_probs_rejected")
+        names = [
+            f"{kind}{side}{what}"
+            for side in ("chosen", "rejected")
+            for kind, what in (("", "_labels"), ("", "_rewards"), ("ref_policy_log_probs_", ""))
+        ]
         for start in range(0, num_pairs, self.micro_batch_size):
             pairs = torch.arange(start, min(start + self.micro_batch_size, num_pairs))
             yield torch.cat([pairs, pairs + num_pairs]), {name: batch[name][pairs] for name in names}
