@@ -26,7 +26,7 @@ class WeightReceiver:
 
         worker: Any = self
         worker.reload_weights(weights_iterator=counted())
-        _repack_tied_head(worker.model_runner.get_model())
+        _repack_for_cpu(worker.model_runner.get_model())
         return digest.value
 
     def receive_folder(self, folder: str) -> str:
@@ -38,15 +38,18 @@ class WeightReceiver:
             tensors.close()
 
 
-def _repack_tied_head(model: Any) -> None:
-    """Brings the head of a model with tied embeddings up to date.
+def _repack_for_cpu(model: Any) -> None:
+    """Finishes what vLLM's reload leaves undone on a CPU, where it multiplies by packed copies of the weights.
 
-    On a CPU vLLM multiplies by packed copies of its weights. Its reload packs anew what was in the stream; a tied head
-    has no tensor there, and would go on with the copy of the old embedding. Where nothing is packed it changes nothing.
+    A tied head has no tensor of its own in the stream and would go on with the packed copy of the old embedding.
+    Experts are packed at the first load only: the reload puts plain weights where the kernel reads packed ones.
     """
+    if next(model.parameters()).device.type != "cpu":
+        return
     head, embedding = getattr(model, "lm_head", None), getattr(getattr(model, "model", None), "embed_tokens", None)
-    tied = (
-        head is not None and head is not embedding and getattr(head, "weight", None) is getattr(embedding, "weight", 0)
-    )
-    if tied:
+    if head is not None and embedding is not None and head is not embedding and head.weight is embedding.weight:
         head.quant_method.process_weights_after_loading(head)
+    for layer in model.modules():
+        kernel = getattr(getattr(layer, "quant_method", None), "moe_kernel", None)
+        if kernel is not None:
+            kernel.fused_experts.process_weights_after_loading(layer)
