@@ -10,6 +10,7 @@ import typer
 from megatron_redone.cli.benchmark_app import benchmark_app
 from megatron_redone.cli.convert_app import convert_app
 from megatron_redone.cli.curate_app import curate_app
+from megatron_redone.cli.generation_app import generation_app
 from megatron_redone.cli.tasks_app import tasks_app
 
 app = typer.Typer(
@@ -167,3 +168,4 @@ app.add_typer(curate_app, name="curate")
 app.add_typer(benchmark_app, name="benchmark")
 app.add_typer(convert_app, name="convert")
 app.add_typer(tasks_app, name="tasks")
+app.add_typer(generation_app)

@@ -56,7 +56,7 @@ class GenerationEngine(Protocol):
 
         Raises:
             CheckpointError: tensors are missing, unknown, twice there or of a wrong shape, all listed; the engine then
-                answers nothing until it got a whole set.
+                has its old weights still, or answers nothing until it got a whole set, and says so.
         """
         ...
 

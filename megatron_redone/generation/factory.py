@@ -22,35 +22,42 @@ WeightStream = Callable[[], Iterable[tuple[str, Tensor]]]
 
 
 def engine_for_model(
-    config: GenerationConfig, model: ModelChunks, context: ParallelContext, export: WeightStream
+    config: GenerationConfig,
+    model: ModelChunks,
+    context: ParallelContext,
+    export: WeightStream,
+    tokenizer: str | None = None,
 ) -> GenerationEngine:
     """The engine of the settings, with the weights that `model` has now. Every rank calls it alike.
 
     The caller closes it. After the model has changed it calls `update_weights(export(), version)`.
 
+    Args:
+        tokenizer: fingerprint of the tokenizer that the ids are of; servers must have the same.
     Raises:
         InputError: the engine is not installed, or cannot run this model or layout.
     """
     if config.engine == "megatron":
         return MegatronGenerator(model, context, config.max_sequences)
-    engine = _copying_engine(config, model.shape, context)
+    engine = _copying_engine(config, model.shape, context, tokenizer)
     engine.update_weights(export(), version=0)
     return engine
 
 
-def engine_for_folder(config: GenerationConfig, folder: Path, context: ParallelContext) -> GenerationEngine:
+def engine_for_folder(
+    config: GenerationConfig, folder: Path, context: ParallelContext, tokenizer: str | None = None
+) -> GenerationEngine:
     """The engine of the settings, with the weights of a Hugging Face model folder. Every rank calls it alike.
 
-    Servers keep the weights that they have, which must be of this very model: what `redone serve` was started with.
+    Without a transfer folder servers keep the weights that they have, which must be those of this folder.
     """
     if config.engine == "megatron":
         model = build_model(read_shape(folder), context)
         load_folder(model, context, folder)
         return MegatronGenerator(model, context, config.max_sequences)
-    engine = _copying_engine(config, read_shape(folder), context)
-    if config.engine == "vllm":
-        tensors = SafetensorsFolder(folder)
-        engine.update_weights(((name, tensors[name]) for name in tensors), version=0)
+    engine = _copying_engine(config, read_shape(folder), context, tokenizer)
+    tensors = SafetensorsFolder(folder)
+    engine.update_weights(((name, tensors[name]) for name in tensors), version=0)
     return engine
 
 
@@ -59,12 +66,14 @@ def engine_settings(config: GenerationConfig) -> GenerationConfig:
     return config.model_copy(update={"temperature": 1.0, "top_p": 1.0, "over_long": "drop"})
 
 
-def _copying_engine(config: GenerationConfig, shape: ModelShape, context: ParallelContext) -> GenerationEngine:
+def _copying_engine(
+    config: GenerationConfig, shape: ModelShape, context: ParallelContext, tokenizer: str | None
+) -> GenerationEngine:
     """An engine that has its own copy of the weights."""
     if config.engine == "servers":
         from megatron_redone.generation.remote_engine import RemoteEngine
 
-        return RemoteEngine(config.servers, shape, context)
+        return RemoteEngine(config.servers, shape, context, tokenizer)
     from megatron_redone.generation.vllm_engine import VLLMEngine
 
     return VLLMEngine(config, shape, context)

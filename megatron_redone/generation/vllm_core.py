@@ -238,9 +238,8 @@ class VLLMCore:
         self.unusable = f"the update of its weights to version {version} failed half-way"
         try:
             arrived: list[str] = load()
-        except Exception:
+        finally:
             checked.drain()  # the source may be a collective
-            raise
         sent = checked.finish()
         if set(arrived) != {sent}:
             raise CheckpointError(

@@ -64,7 +64,7 @@ class CheckedStream:
     """
 
     def __init__(self, stream: Iterable[tuple[str, Tensor]], shape: ModelShape, source: str) -> None:
-        self.stream, self.source = stream, source
+        self.stream, self.source = iter(stream), source
         self.expected: Mapping[str, tuple[int, ...]] = hf_shapes(shape)
         self.tied = shape.tie_embeddings
         self.digest = WeightDigest()

@@ -99,7 +99,9 @@ class Execution:
             self._generator[1].update_weights(engine.export_hf_weights(), version=0)
         else:
             self.close()
-            made = engine_for_model(config, engine.model, self.context, engine.export_hf_weights)
+            made = engine_for_model(
+                config, engine.model, self.context, engine.export_hf_weights, engine.tokenizer_fingerprint
+            )
             self._generator = (what, made)
         return self._generator[1]
 
