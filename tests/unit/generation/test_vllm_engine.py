@@ -25,6 +25,7 @@ from megatron_redone.verification.layout import SpreadWeights
 from tests.generation_agreement import assert_agree
 
 pytest.importorskip("vllm", reason="vLLM is not installed; make test-vllm runs this in an environment that has it")
+pytestmark = pytest.mark.vllm
 
 FAMILIES = ("qwen3-tiny", "llama-tiny", "qwen2.5-tiny", "qwen3-moe-tiny")
 CONFIG = GenerationConfig.model_validate(

@@ -33,6 +33,7 @@ from megatron_redone.verification.layout import SpreadWeights
 from tests.generation_agreement import assert_agree
 
 pytest.importorskip("vllm", reason="vLLM is not installed; make test-vllm runs this in an environment that has it")
+pytestmark = pytest.mark.vllm
 
 SHAPE = PRESETS["qwen3-tiny"]
 START_SECONDS = 180.0
