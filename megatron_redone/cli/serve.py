@@ -34,7 +34,8 @@ def serve(
     config = validate(GenerationConfig, apply_overrides(data, overrides), "settings")
     from megatron_redone.checkpoint.hf_config import read_config
     from megatron_redone.checkpoint.hf_folder import SafetensorsFolder
-    from megatron_redone.data.tokenizer import HUGGINGFACE_FILE, SENTENCEPIECE_FILE, load_tokenizer
+    from megatron_redone.data.tokenizer import load_tokenizer
+    from megatron_redone.data.tokenizer_files import HUGGINGFACE_FILE, SENTENCEPIECE_FILE
     from megatron_redone.generation.vllm_core import VLLMCore
     from megatron_redone.generation.vllm_server import RolloutServer
     from megatron_redone.models.families import read_shape

@@ -86,7 +86,8 @@ class VLLMCore:
         self._folder = Path(tempfile.mkdtemp(prefix="redone-vllm-"))
         atomic_write_json(self._folder / "config.json", shape_to_hf(shape, self.dtype))
         self._number = 0
-        self._names: dict[str, object] = {}
+        self._names: dict[str, Any] = {}
+        self._asleep = False
         self._shares_group = dist.is_initialized()
         self._engine = self._start(launcher)
 
@@ -147,7 +148,7 @@ class VLLMCore:
                     f"{self.shape.vocab_size - 1}; use the model's tokenizer"
                 )
 
-    def add(self, name: object, prompt: Sequence[int], params: SamplingParams, key: int) -> None:
+    def add(self, name: Any, prompt: Sequence[int], params: SamplingParams, key: int) -> None:
         """Takes one sequence; `step` gives its completion under `name`.
 
         Args:
@@ -179,7 +180,7 @@ class VLLMCore:
         """Whether sequences are on their way."""
         return bool(self._engine.has_unfinished_requests())
 
-    def step(self) -> list[tuple[object, Completion]]:
+    def step(self) -> list[tuple[Any, Completion]]:
         """One forward pass; the sequences that it finished."""
         done = []
         for output in self._engine.step():
@@ -256,13 +257,15 @@ class VLLMCore:
 
     def sleep(self) -> None:
         """Weights to host memory, key-value cache away (vLLM's level 1); on a CPU nothing, there is one memory."""
-        if self.config.vllm.colocated and not self.on_cpu:
+        if self.config.vllm.colocated and not self.on_cpu and not self._asleep:
             self._engine.sleep(level=1)
+            self._asleep = True
 
     def wake_up(self) -> None:
         """Takes back what `sleep` gave."""
-        if self.config.vllm.colocated and not self.on_cpu:
+        if self._asleep:
             self._engine.wake_up()
+            self._asleep = False
 
     def close(self) -> None:
         """Ends the engine and frees its memory."""

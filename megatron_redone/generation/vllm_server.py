@@ -151,8 +151,7 @@ class RolloutServer:
                 while waiting and (isinstance(waiting[0][0], GenerateRequest) or not self.core.busy):
                     self._begin(*waiting.popleft(), running)
                 if self.core.busy:
-                    for name, completion in self.core.step():
-                        asked, place = name  # type: ignore[misc]
+                    for (asked, place), completion in self.core.step():
                         asked.found[place] = completion
                     for asked in [asked for asked in running if len(asked.found) == asked.num_sequences]:
                         running.remove(asked)
@@ -226,13 +225,12 @@ def _handler(server: RolloutServer) -> type[BaseHTTPRequestHandler]:
                 self._send(404, {"error": f"{self.path}: no such page"})
 
         def do_POST(self) -> None:
-            kinds = {"/generate": GenerateRequest, "/weights": WeightsRequest}
+            kinds: dict[str, Any] = {"/generate": GenerateRequest, "/weights": WeightsRequest}
             if self.path not in kinds:
                 self._send(404, {"error": f"{self.path}: no such page"})
                 return
             try:
-                command = kinds[self.path].model_validate_json(self._body())
-                answer = server.ask(command)  # type: ignore[arg-type]
+                answer = server.ask(kinds[self.path].model_validate_json(self._body()))
                 reply = reply_to(answer) if isinstance(answer, _Asked) else answer
                 self._send(200, reply.model_dump(mode="json"))
             except OtherWeights as error:

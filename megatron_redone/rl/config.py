@@ -4,6 +4,7 @@ Imports no torch."""
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Literal
 
 from pydantic import Field
 
@@ -19,6 +20,14 @@ class OverlongConfig(StrictModel):
     """The penalty grows linearly over the last so many tokens before the limit; 0 switches it off."""
     factor: float = Field(1.0, ge=0)
     """Penalty at the limit."""
+
+
+class RolloutConfig(StrictModel):
+    """When rollouts are made."""
+
+    staleness: Literal[0, 1] = 0
+    """Updates by which the weights of a rollout are behind the trainer's. 1: the next rollout is made while the trainer
+    trains on this one, with the weights before the update; needs `generation.engine` vllm or servers."""
 
 
 class DAPOConfig(StrictModel):
@@ -44,6 +53,7 @@ class DAPOConfig(StrictModel):
     task_balance: float = Field(0.5, ge=0, le=1)
     """A task is drawn with probability proportional to its number of rows to this power: 1 is natural, 0 uniform."""
     overlong: OverlongConfig = OverlongConfig()
+    rollout: RolloutConfig = RolloutConfig()
     generation: GenerationConfig = GenerationConfig(max_new_tokens=8192, max_prompt_tokens=10_000)
     optimizer: OptimizerConfig = OptimizerConfig(lr=5e-6, schedule="constant", weight_decay=0.1)
     warmup_rollouts: int = Field(10, ge=0)
@@ -66,6 +76,16 @@ class DAPOConfig(StrictModel):
             yield (
                 f"optimizer.warmup_steps={self.optimizer.warmup_steps}: this stage warms up over rollout steps; "
                 "set warmup_rollouts instead"
+            )
+        if self.rollout.staleness and self.generation.engine == "megatron":
+            yield (
+                f"rollout.staleness={self.rollout.staleness} with generation.engine=megatron, which generates with the "
+                "trainer's own weights and cannot do so while they change; set engine to vllm or servers"
+            )
+        if self.rollout.staleness and self.generation.vllm.colocated:
+            yield (
+                f"rollout.staleness={self.rollout.staleness} with generation.vllm.colocated=true: an engine that "
+                "sleeps while the trainer trains makes no rollouts meanwhile; leave one of them out"
             )
         if self.overlong.buffer_tokens > self.generation.max_new_tokens:
             yield (

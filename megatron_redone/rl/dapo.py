@@ -21,6 +21,7 @@ from megatron_redone.rl.config import DAPOConfig
 from megatron_redone.rl.dynamic_sampling import GroupSampler, Sampled
 from megatron_redone.rl.prompts import PromptQueue
 from megatron_redone.rl.rollout import Group
+from megatron_redone.rl.rollout_schedule import RolloutSchedule, behaviour_documents
 from megatron_redone.tasks.base import Row
 from megatron_redone.training.batches import balanced_microbatches
 from megatron_redone.training.engine import MegatronEngine
@@ -43,10 +44,12 @@ def dapo(
         config.clip_ratio_low, config.clip_ratio_high, config.dual_clip, config.generation.temperature or 1.0
     )
 
-    signals = ("advantages",) if config.updates_per_rollout == 1 else ("advantages", "old_logprobs")
+    rollouts = RolloutSchedule(config, sampler, engine, generator)
+    own_logprobs = config.updates_per_rollout == 1 and not rollouts.ahead  # the ratio is 1 without old ones
+    signals = ("advantages",) if own_logprobs else ("advantages", "old_logprobs")
 
     def step(rollout: int) -> dict[str, float]:
-        sampled = sampler.next_informative_groups(generator)
+        sampled = rollouts.next(rollout)
         run.note_samples(
             [group.row.id for group in sampled.all_groups], learnt=[group.row.id for group in sampled.groups]
         )
@@ -57,24 +60,25 @@ def dapo(
             batches, _ = balanced_microbatches(minibatch, config.max_tokens_per_microbatch, engine, signals)
             run.trained_tokens += sum(len(document) for document in minibatch)
             metrics.append(engine.train_step(batches, objective, rate_of(config, rollout)))
-        generator.update_weights(engine.export_hf_weights(), version=rollout + 1)
+        rollouts.update(version=rollout + 1)
         run.forward_tokens += sampled.generated_tokens
         return {
             **mean_of(metrics),
             **rollout_metrics(sampled),
+            **rollouts.metrics(sampled, rollout),
             **gap,
             "learning_rate": rate_of(config, rollout),
         }
 
-    generator.update_weights(engine.export_hf_weights(), version=0)
-    run.steps(
-        engine,
-        config.num_rollouts,
-        step,
-        state=sampler.state,
-        restore=sampler.restore,
-        unit="rollouts",
-    )
+    with rollouts:
+        run.steps(
+            engine,
+            config.num_rollouts,
+            step,
+            state=rollouts.state,
+            restore=rollouts.restore,
+            unit="rollouts",
+        )
     return {"rows": len(rows), "prompts_drawn": queue.drawn, "over_long_prompts": sampler.over_long}
 
 
@@ -84,11 +88,14 @@ def with_old_logprobs(
     """The documents of each group with the log-probabilities of the policy before the update, by the trainer.
 
     The trainer's own are taken, not the rollout's: the ratio then starts at exactly 1 whatever engine sampled. With
-    one update a rollout the ratio never leaves 1, and the extra forward pass is saved.
+    one update a rollout the ratio never leaves 1, and the extra forward pass is saved. A rollout of older weights keeps
+    its own: they are those of the policy that made it.
 
     Returns:
         The documents, and the largest and mean absolute difference to the rollout's log-probabilities.
     """
+    if config.rollout.staleness:
+        return behaviour_documents(groups), {}
     if config.updates_per_rollout == 1:
         return [group.documents() for group in groups], {}
     documents = [document for group in groups for document in group.documents()]
