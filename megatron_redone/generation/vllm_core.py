@@ -68,12 +68,10 @@ class VLLMCore:
         config: limits and vLLM's settings.
         shape: the model; no model folder is needed.
         dtype: data type where the settings say `auto`.
-        launcher: executor of vLLM's that uses the process group of this job (`external_launcher`); None: its own.
+        in_group: this process is one of several of a job, whose process group stands; each has an engine of its own.
     """
 
-    def __init__(
-        self, config: GenerationConfig, shape: ModelShape, dtype: torch.dtype, launcher: str | None = None
-    ) -> None:
+    def __init__(self, config: GenerationConfig, shape: ModelShape, dtype: torch.dtype, in_group: bool = False) -> None:
         check_installed()
         self.config, self.shape = config, shape
         self.dtype = _dtype(config, dtype)
@@ -89,9 +87,9 @@ class VLLMCore:
         self._names: dict[str, Any] = {}
         self._asleep = False
         self._shares_group = dist.is_initialized()
-        self._engine = self._start(launcher)
+        self._engine = self._start(in_group)
 
-    def _start(self, launcher: str | None) -> Any:
+    def _start(self, in_group: bool) -> Any:
         settings = self.config.vllm
         gib = settings.kv_cache_gib or (CPU_KV_CACHE_GIB if self.on_cpu else None)
         arguments: dict[str, Any] = {
@@ -104,7 +102,6 @@ class VLLMCore:
             "max_num_seqs": self.config.max_sequences,
             "max_num_batched_tokens": settings.max_batched_tokens,
             "tensor_parallel_size": settings.tensor_parallel_size,
-            "distributed_executor_backend": launcher,
             "enforce_eager": self.on_cpu if settings.enforce_eager is None else settings.enforce_eager,
             "enable_prefix_caching": settings.prefix_caching,
             "enable_sleep_mode": settings.colocated and not self.on_cpu,
@@ -124,6 +121,10 @@ class VLLMCore:
                 from vllm.engine.arg_utils import EngineArgs
                 from vllm.v1.engine.llm_engine import LLMEngine
 
+                if in_group:
+                    from megatron_redone.generation.vllm_executor import RankExecutor
+
+                    arguments["distributed_executor_backend"] = RankExecutor
                 return LLMEngine.from_engine_args(EngineArgs(**arguments))
         except (ValueError, RuntimeError, NotImplementedError) as error:
             shutil.rmtree(self._folder, ignore_errors=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from megatron_redone.common.errors import InputError
 from megatron_redone.generation.base import Completion, SamplingParams
 from megatron_redone.generation.config import GenerationConfig
 from megatron_redone.generation.sampling import sequence_keys
@@ -17,8 +18,13 @@ class VLLMEngine:
     """Completions by vLLM; it has random weights until the first `update_weights`."""
 
     def __init__(self, config: GenerationConfig, shape: ModelShape, context: ParallelContext) -> None:
+        if context.world_size > 1 and config.vllm.tensor_parallel_size > 1:
+            raise InputError(
+                f"generation.vllm.tensor_parallel_size={config.vllm.tensor_parallel_size} in {context.world_size} "
+                "processes: there every rank has a whole copy; set it to 1, or use engine=servers"
+            )
         self.context = context
-        self.core = VLLMCore(config, shape, context.dtype, "external_launcher" if context.world_size > 1 else None)
+        self.core = VLLMCore(config, shape, context.dtype, in_group=context.world_size > 1)
 
     @property
     def version(self) -> int:
