@@ -19,7 +19,7 @@ def margin(
     engine: MegatronEngine, prompt: list[int], params: SamplingParams, key: int, before: tuple[int, ...]
 ) -> float:
     """How far the choice after `before` was from another one: the gap of the two largest logits, or the distance of
-    the random number to the nearest border of the cumulative distribution (without top-p)."""
+    the random number to the nearest border of the cumulative distribution, and how near top-p's cut was to another."""
     ids = [*prompt, *before]
     with torch.no_grad():
         batch = pack([Document([*ids, 0], [0.0] * len(ids) + [1.0], "x")], engine)
@@ -31,7 +31,9 @@ def margin(
     if params.top_p < 1.0:
         ordered, order = weights.sort(descending=True)
         cut = ordered.cumsum(-1) - ordered
-        nearest = float((cut - params.top_p).abs().min())
+        kept = int((cut < params.top_p).sum())
+        tied = float(ordered[kept - 1] - ordered[kept]) if kept < ordered.numel() else 1.0
+        nearest = min(tied, float((cut - params.top_p).abs().min()))  # which tokens are left, and how many
         weights = torch.zeros_like(weights).scatter(-1, order, ordered.masked_fill(cut >= params.top_p, 0.0))
     else:
         nearest = 1.0

@@ -20,6 +20,7 @@ from megatron_redone.generation.vllm_engine import VLLMEngine
 from megatron_redone.models.config import ModelShape
 from megatron_redone.models.presets import PRESETS
 from megatron_redone.parallel.context import ParallelContext
+from megatron_redone.parallel.platform import STREAM_NAMES
 from megatron_redone.training.engine import MegatronEngine
 from megatron_redone.verification.layout import SpreadWeights
 from tests.generation_agreement import assert_agree
@@ -152,6 +153,22 @@ def test_samples_do_not_depend_on_the_batch(qwen: VLLMEngine) -> None:
     alone = [qwen.generate([prompt], params, [key])[0] for prompt, key in zip(prompts, keys, strict=True)]
     assert [[c.token_ids for c in g] for g in whole] == [[c.token_ids for c in g] for g in alone]
     assert [c.token_ids for c in whole[0]] != [c.token_ids for c in whole[3]]
+
+
+def test_the_process_stays_as_it_was(qwen: VLLMEngine, parallel_context: ParallelContext) -> None:
+    def settings() -> list[object]:
+        cuda = [getattr(torch.cuda, name) for name in STREAM_NAMES]
+        return [torch.get_float32_matmul_precision(), torch.set_num_threads, torch.get_default_dtype(), *cuda]
+
+    before, product = settings(), torch.randn(256, 256) @ torch.randn(256, 256)
+    qwen.update_weights(weights(qwen).items(), 0)
+    answers = qwen.generate([[1, 2]], SamplingParams(4, 0.0), ["a"])
+    VLLMEngine(CONFIG, shape_of("qwen3-tiny"), parallel_context).close()
+    assert qwen.generate([[1, 2]], SamplingParams(4, 0.0), ["a"]) == answers  # nor are other engines touched
+    assert settings() == before
+    torch.manual_seed(0)
+    assert torch.equal(torch.randn(256, 256) @ torch.randn(256, 256), product)
+    parallel_context.barrier()  # the process group stands
 
 
 def test_prompts_that_do_not_fit_are_refused(qwen: VLLMEngine) -> None:
