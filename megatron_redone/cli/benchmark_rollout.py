@@ -20,6 +20,7 @@ def benchmark_rollout(settings: dict[str, Any], overrides: Sequence[str], out: P
     import torch
 
     from megatron_redone.benchmarks.rollout import RolloutBenchmarkConfig, measure_rollouts
+    from megatron_redone.generation.vllm_core import vllm_version
     from megatron_redone.parallel.context import build_context, shutdown
     from megatron_redone.recipes.workspace import machine, versions
 
@@ -48,5 +49,5 @@ def benchmark_rollout(settings: dict[str, Any], overrides: Sequence[str], out: P
     CONSOLE.print(table)
     if out is not None:
         record = {"config": config.model_dump(mode="json"), **found.as_json()}
-        atomic_write_json(out, {**record, "machine": machine(), "versions": versions()})
+        atomic_write_json(out, {**record, "machine": machine(), "versions": {**versions(), "vllm": vllm_version()}})
         CONSOLE.print(f"written: {out}", highlight=False)

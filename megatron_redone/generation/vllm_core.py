@@ -55,7 +55,7 @@ def vllm_version() -> str:
             return importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             continue
-    return "unknown"
+    return "not installed"
 
 
 class VLLMCore:
