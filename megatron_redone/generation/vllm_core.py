@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
-import gc
 import importlib
 import importlib.metadata
 import shutil
 import tempfile
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -23,10 +21,10 @@ from megatron_redone.common.files import atomic_write_json
 from megatron_redone.common.logging import get_logger
 from megatron_redone.generation.base import Completion, SamplingParams
 from megatron_redone.generation.config import GenerationConfig
+from megatron_redone.generation.vllm_process import ALIVE, groups_kept, process_kept
 from megatron_redone.generation.weight_stream import CheckedStream
 from megatron_redone.models.config import ModelShape
 from megatron_redone.models.families import shape_to_hf
-from megatron_redone.parallel.platform import streams_kept
 
 LOG = get_logger("vllm")
 CPU_KV_CACHE_GIB = 1.0
@@ -86,7 +84,7 @@ class VLLMCore:
         self._number = 0
         self._names: dict[str, Any] = {}
         self._asleep = False
-        _ALIVE.add(self, group_stands=dist.is_initialized())
+        ALIVE.add(self, group_stands=dist.is_initialized())
         self._engine = self._start(in_group)
 
     def _start(self, in_group: bool) -> Any:
@@ -114,10 +112,8 @@ class VLLMCore:
         }
         if not self.on_cpu:
             arguments["gpu_memory_utilization"] = settings.gpu_memory_utilization
-        set_num_threads, precision = torch.set_num_threads, torch.get_float32_matmul_precision()
         try:
-            with warnings.catch_warnings(), streams_kept():
-                warnings.simplefilter("ignore")
+            with process_kept():
                 from vllm.engine.arg_utils import EngineArgs
                 from vllm.v1.engine.llm_engine import LLMEngine
 
@@ -127,16 +123,12 @@ class VLLMCore:
                     arguments["distributed_executor_backend"] = RankExecutor
                 return LLMEngine.from_engine_args(EngineArgs(**arguments))
         except (ValueError, RuntimeError, NotImplementedError) as error:
-            _ALIVE.end_of(self)
+            ALIVE.end_of(self)
             shutil.rmtree(self._folder, ignore_errors=True)
             raise InputError(
                 f"vLLM {vllm_version()} does not start with this model and these settings: {error}; change "
                 "generation.vllm, or set engine=megatron"
             ) from error
-        finally:
-            # both are the process', not vLLM's alone: the trainer's numbers must not depend on whether vLLM has started
-            torch.set_num_threads = set_num_threads
-            torch.set_float32_matmul_precision(precision)
 
     def check_prompts(self, prompts: Sequence[Sequence[int]], max_new_tokens: int) -> None:
         """Raises InputError for an empty prompt, one over the limit, or ids that the model has not."""
@@ -274,59 +266,10 @@ class VLLMCore:
     def close(self) -> None:
         """Ends the engine and frees its memory."""
         if self._engine is not None:
-            with _groups_kept(_ALIVE.end_of(self)):
+            with groups_kept(ALIVE.end_of(self)):
                 self._engine.engine_core.shutdown()
             self._engine = None
             shutil.rmtree(self._folder, ignore_errors=True)
-
-
-GroupsToEnd = Literal["none", "its own", "all"]
-
-
-class _Alive:
-    """The engines of this process: they share vLLM's process groups, which go with the last of them."""
-
-    def __init__(self) -> None:
-        self._engines: set[int] = set()
-        self._group_stood = False
-
-    def add(self, engine: object, group_stands: bool) -> None:
-        if not self._engines:
-            self._group_stood = group_stands
-        self._engines.add(id(engine))
-
-    def end_of(self, engine: object) -> GroupsToEnd:
-        self._engines.discard(id(engine))
-        if self._engines:
-            return "none"
-        return "its own" if self._group_stood else "all"
-
-
-_ALIVE = _Alive()
-
-
-@contextlib.contextmanager
-def _groups_kept(ended: GroupsToEnd) -> Iterator[None]:
-    """While an engine shuts down: vLLM would end all process groups, the trainer's and those of other engines too."""
-    import vllm.distributed.parallel_state as groups
-    import vllm.v1.engine.core as core
-
-    def end_groups() -> None:
-        if ended == "its own":
-            groups.destroy_model_parallel()
-            if groups._WORLD is not None:
-                groups._WORLD.destroy()
-            groups._WORLD = groups._NODE_COUNT = None
-        gc.collect()
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
-
-    whole = core.cleanup_dist_env_and_memory
-    core.cleanup_dist_env_and_memory = whole if ended == "all" else end_groups
-    try:
-        yield
-    finally:
-        core.cleanup_dist_env_and_memory = whole
 
 
 def _dtype(config: GenerationConfig, default: torch.dtype) -> str:
