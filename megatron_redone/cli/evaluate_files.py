@@ -124,10 +124,10 @@ def _answer(
     import torch
 
     from megatron_redone.evaluation.model_answers import AnswerSettings, answer_rows, begin, identity
-    from megatron_redone.generation.factory import open_model
+    from megatron_redone.generation.open_model import open_model
     from megatron_redone.launch.environment import from_environ
     from megatron_redone.parallel.config import ParallelConfig
-    from megatron_redone.parallel.context import ParallelContext, build_context, shutdown
+    from megatron_redone.parallel.context import build_context, shutdown
 
     assert options.model is not None
     how = AnswerSettings(
@@ -144,12 +144,11 @@ def _answer(
         raise InputError(f"evaluate runs in one process, not in {place.world_size}; start it without torchrun")
     torch.set_num_threads(place.threads)
 
-    def layout() -> ParallelContext:
-        return build_context(ParallelConfig(precision=options.precision))
-
+    context = build_context(ParallelConfig(precision=options.precision))
     with ExitStack() as stack:
-        stack.callback(shutdown) if options.engine == "megatron" else None
-        model = open_model(options.model, options.engine, options.batch_size, layout)
+        stack.callback(shutdown)
+        model = open_model(options.model, options.engine, options.batch_size, context)
+        stack.callback(model.engine.close)
         options.out.mkdir(parents=True, exist_ok=True)
         fixed = identity(options.model, options.engine, prompts, {file: options.data / file for file in rows}, how)
         begin(options.out, fixed)

@@ -25,7 +25,7 @@ from megatron_redone.evaluation.predictions_file import read_predictions
 from megatron_redone.evaluation.prompt_set import conversation
 from megatron_redone.evaluation.results import PREDICTIONS
 from megatron_redone.generation.base import Completion, SamplingParams
-from megatron_redone.generation.factory import OpenModel
+from megatron_redone.generation.open_model import OpenModel
 from megatron_redone.tasks.base import answer_after_thought
 
 ANSWERING = "answering.json"

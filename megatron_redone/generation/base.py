@@ -38,6 +38,8 @@ class Completion:
     logprobs: tuple[float, ...]
     """Of each token under softmax(logits / temperature), before top-p."""
     finish_reason: Literal["stop", "length"]
+    version: int = 0
+    """Of the weights that made it: what `update_weights` was last told."""
 
 
 class GenerationEngine(Protocol):
@@ -50,7 +52,20 @@ class GenerationEngine(Protocol):
         ...
 
     def update_weights(self, stream: Iterable[tuple[str, Any]], version: int) -> None:
-        """Takes new weights as (Hugging Face name, whole tensor)."""
+        """Takes new weights as (Hugging Face name, whole tensor).
+
+        Raises:
+            CheckpointError: tensors are missing, unknown, twice there or of a wrong shape, all listed; the engine then
+                has its old weights still, or answers nothing until it got a whole set, and says so.
+        """
+        ...
+
+    def sleep(self) -> None:
+        """Gives back memory until `wake_up`, as far as the engine can."""
+        ...
+
+    def wake_up(self) -> None:
+        """Ready to generate again."""
         ...
 
     def close(self) -> None:

@@ -35,6 +35,12 @@ class MegatronGenerator:
         """Notes the version: the weights are the engine's own, so the stream is left unread."""
         self.version = version
 
+    def sleep(self) -> None:
+        """Nothing to give back: the weights are the trainer's."""
+
+    def wake_up(self) -> None:
+        """Nothing to take back."""
+
     def close(self) -> None:
         """Nothing to free: the cache lives only inside `generate`."""
 
@@ -216,4 +222,9 @@ class _Batch:
 
     def _completion(self, sequence: int) -> Completion:
         reason = "stop" if self.stopped[sequence] else "length"
-        return Completion(tuple(self.tokens[sequence]), tuple(self.logprobs[sequence]), reason)  # type: ignore[arg-type]
+        return Completion(
+            tuple(self.tokens[sequence]),
+            tuple(self.logprobs[sequence]),
+            reason,  # type: ignore[arg-type]
+            self.generator.version,
+        )

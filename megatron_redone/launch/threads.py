@@ -39,6 +39,16 @@ CUDA_QUEUES = {"CUDA_DEVICE_MAX_CONNECTIONS": "1"}
 # Data is made by several processes beside each other, so one that encodes text keeps to its core.
 TOKENIZER_THREADS = {"TOKENIZERS_PARALLELISM": "false"}
 
+# vLLM, where it is installed: its engine in the process that asks for it, the model runner that takes our way of
+# drawing tokens, no binding of threads to cores (the trainer's would be bound too), no reports to its makers, quiet.
+VLLM = {
+    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+    "VLLM_USE_V2_MODEL_RUNNER": "0",
+    "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+    "VLLM_NO_USAGE_STATS": "1",
+    "VLLM_LOGGING_LEVEL": "ERROR",
+}
+
 # What Megatron and torch tell every process at its start, by how the messages begin: which optional packages are absent
 # (a supported case), and that Megatron calls functions which torch has renamed.
 QUIET = {
@@ -66,7 +76,7 @@ def device_kind(environ: Mapping[str, str], device_folder: Path = Path("/dev")) 
 def process_settings(device: Device, processes_on_host: int = 1) -> dict[str, str]:
     """The variables each of `processes_on_host` processes wants on a device of this kind."""
     threads = str(default_threads(processes_on_host))
-    settings = dict.fromkeys(THREAD_VARIABLES, threads) | TOKENIZER_THREADS
+    settings = dict.fromkeys(THREAD_VARIABLES, threads) | TOKENIZER_THREADS | VLLM
     return settings | QUIET | (CUDA_QUEUES if device == "cuda" else CPU_ALLOCATOR | CPU_WAIT | CPU_COMPILER)
 
 

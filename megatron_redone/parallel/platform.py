@@ -11,7 +11,7 @@ import contextlib
 import functools
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -72,6 +72,23 @@ def install_cpu_platform() -> None:
         warnings.simplefilter("ignore")
         _substitute_in_megatron()
     _choose_matmul_kernels()
+
+
+STREAM_NAMES = ("Event", "Stream", "set_stream", "current_stream", "default_stream", "stream", "synchronize")
+
+
+@contextlib.contextmanager
+def streams_kept() -> Iterator[None]:
+    """While another library starts that puts stand-ins of its own into `torch.cuda` (vLLM on a CPU): ours come back."""
+    if not _INSTALLED:
+        yield
+        return
+    kept = {name: getattr(torch.cuda, name) for name in STREAM_NAMES}
+    try:
+        yield
+    finally:
+        for name, value in kept.items():
+            setattr(torch.cuda, name, value)
 
 
 MAX_FP32_ERROR = 5e-6

@@ -15,7 +15,8 @@ from megatron_redone.data.tokenizer import Tokenizer
 from megatron_redone.evaluation.runner import evaluate, write_evaluation
 from megatron_redone.generation.base import GenerationEngine
 from megatron_redone.generation.config import GenerationConfig
-from megatron_redone.generation.megatron_engine import MegatronGenerator
+from megatron_redone.generation.factory import engine_for_model, engine_settings
+from megatron_redone.models.config import ModelShape
 from megatron_redone.parallel.context import ParallelContext
 from megatron_redone.recipes.graph import StageRun
 from megatron_redone.recipes.stage_config import (
@@ -55,6 +56,7 @@ class Execution:
     counts: dict[str, int | float] = field(default_factory=dict)
     refused: list[str] = field(default_factory=list)
     evaluation_seconds: float = 0.0
+    _generator: tuple[tuple[GenerationConfig, ModelShape], GenerationEngine] | None = None
 
     @property
     def seed(self) -> int:
@@ -87,8 +89,28 @@ class Execution:
         return engine, tokenizer, ChatTemplate(tokenizer)
 
     def generator(self, engine: MegatronEngine, config: GenerationConfig) -> GenerationEngine:
-        """The generation engine of the settings."""
-        return MegatronGenerator(engine.model, self.context, config.max_sequences)
+        """The generation engine of the settings, with the engine's weights as they are now; closed with the stage.
+
+        One that holds a copy of the weights is kept: the same settings get it again, brought up to date.
+        """
+        if config.engine == "megatron":
+            return engine_for_model(config, engine.model, self.context, engine.export_hf_weights)
+        what = (engine_settings(config), engine.shape)
+        if self._generator is not None and self._generator[0] == what:
+            self._generator[1].update_weights(engine.export_hf_weights(), version=0)
+        else:
+            self.close()
+            made = engine_for_model(
+                config, engine.model, self.context, engine.export_hf_weights, engine.tokenizer_fingerprint
+            )
+            self._generator = (what, made)
+        return self._generator[1]
+
+    def close(self) -> None:
+        """Frees what the stage's generation engine holds."""
+        if self._generator is not None:
+            self._generator[1].close()
+            self._generator = None
 
     def training_run(self, tokenizer: Tokenizer) -> TrainingRun:
         """Metrics and checkpoints of this stage."""

@@ -183,7 +183,7 @@ class StageExecutor:
             identity,
         )
         execute = EXECUTORS[run.config.kind]
-        with disk_full_reported(work):
+        with disk_full_reported(work), contextlib.closing(execution):
             if run.config.kind in ON_ONE_RANK:
                 context.on_main(lambda: execute(execution))
             else:

@@ -197,9 +197,10 @@ def stage_settings(run: StageRun) -> dict[str, Any]:
 
 
 def identity_of(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings that decide a stage's result: not layout, threads, workers, executor and checkpoints."""
+    """The settings that decide a stage's result: not layout, threads, workers, executor, checkpoints, and where
+    rollout servers run."""
     identity = {
-        name: value
+        name: {inner: kept for inner, kept in value.items() if inner != "servers"} if name == "generation" else value
         for name, value in settings.items()
         if name not in ("threads", "workers", "executor", "checkpoint", "watchdog_minutes", "reference_cache")
     }

@@ -62,6 +62,14 @@ class AgreementConfig(StrictModel):
 RewardKind = Literal["exact_match", "metric", "pattern", "sandbox"]
 
 
+class RolloutConfig(StrictModel):
+    """When rollouts are made."""
+
+    staleness: Literal[0, 1] = 0
+    """Updates by which the weights of a rollout are behind the trainer's. 1: the next rollout is made while the trainer
+    trains on this one, with the weights before the update; needs `generation.engine` vllm or servers."""
+
+
 class DAPOConfig(StrictModel):
     """Reinforcement learning with group-relative advantages, clip-higher and dynamic sampling."""
 
@@ -108,6 +116,7 @@ class DAPOConfig(StrictModel):
     task_balance: float = Field(0.5, ge=0, le=1)
     """A task is drawn with probability proportional to its number of rows to this power: 1 is natural, 0 uniform."""
     overlong: OverlongConfig = OverlongConfig()
+    rollout: RolloutConfig = RolloutConfig()
     generation: GenerationConfig = GenerationConfig(max_new_tokens=8192, max_prompt_tokens=10_000)
     optimizer: OptimizerConfig = OptimizerConfig(lr=5e-6, schedule="constant", weight_decay=0.1)
     warmup_rollouts: int = Field(10, ge=0)
@@ -139,6 +148,16 @@ class DAPOConfig(StrictModel):
                 f"over_sampling={self.over_sampling:g}, shares={self.shares!r} without dynamic_sampling: nothing is "
                 "thrown away then; leave them out"
             )
+        if self.rollout.staleness and self.generation.engine == "megatron":
+            yield (
+                f"rollout.staleness={self.rollout.staleness} with generation.engine=megatron, which generates with the "
+                "trainer's own weights and cannot do so while they change; set engine to vllm or servers"
+            )
+        if self.rollout.staleness and self.generation.vllm.colocated:
+            yield (
+                f"rollout.staleness={self.rollout.staleness} with generation.vllm.colocated=true: an engine that "
+                "sleeps while the trainer trains makes no rollouts meanwhile; leave one of them out"
+            )
         if self.overlong.buffer_tokens > self.generation.max_new_tokens:
             yield (
                 f"overlong.buffer_tokens={self.overlong.buffer_tokens} exceeds "
@@ -150,7 +169,7 @@ class DAPOConfig(StrictModel):
         """Names of the signals that the loss reads."""
         return (
             "advantages",
-            *(["old_logprobs"] if self.updates_per_rollout > 1 else []),
+            *(["old_logprobs"] if self.updates_per_rollout > 1 or self.rollout.staleness else []),
             *(["rollout_logprobs"] if self.importance_cap is not None else []),
             *(["reference_logprobs"] if self.kl.needed else []),
             *(["group_shares"] if self.normalisation == "group_mean" else []),

@@ -9,7 +9,6 @@ whose generator does not sample from the policy stops (`agreement.py`). Options 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
 
 from megatron_redone.data.chat_template import ChatTemplate
 from megatron_redone.data.document import Document
@@ -23,6 +22,7 @@ from megatron_redone.rl.guards import guard_metrics
 from megatron_redone.rl.metrics import mean_of, rollout_metrics
 from megatron_redone.rl.prompts import PromptQueue
 from megatron_redone.rl.recorded_generator import RecordedGenerator
+from megatron_redone.rl.rollout_schedule import RolloutSchedule
 from megatron_redone.rl.training_documents import training_documents
 from megatron_redone.tasks.base import Row
 from megatron_redone.training.batches import balanced_microbatches
@@ -69,12 +69,13 @@ def dapo(
     queue = PromptQueue(rows, config.task_balance, run.seed, ranks)
     sampler = GroupSampler(config, queue, template, run.seed)
     objective = objective_of(config)
-    policy = RecordedGenerator(generator, run.folder / ROLLOUTS, run.context) if config.record_rollouts else generator
-    version = 0
+    # A rollout that is made ahead is part of the checkpoint itself.
+    recorded = config.record_rollouts and not config.rollout.staleness
+    policy = RecordedGenerator(generator, run.folder / ROLLOUTS, run.context) if recorded else generator
+    rollouts = RolloutSchedule(config, sampler, engine, policy)
 
     def step(rollout: int) -> dict[str, float]:
-        nonlocal version
-        sampled = sampler.next_informative_groups(policy)
+        sampled = rollouts.next(rollout)
         run.note_samples(
             [group.row.id for group in sampled.all_groups], learnt=[group.row.id for group in sampled.groups]
         )
@@ -87,10 +88,9 @@ def dapo(
             batches, _ = balanced_microbatches(minibatch, config.max_tokens_per_microbatch, engine, config.signals)
             run.trained_tokens += sum(len(document) for document in minibatch)
             updates.append(engine.train_step(batches, objective, rate_of(config, rollout)))
-        version = rollout + 1
-        policy.update_weights(engine.export_hf_weights(), version)
+        rollouts.update(version=rollout + 1)
         if isinstance(policy, RecordedGenerator):
-            policy.forget_before(version - 2 * run.checkpoint.every)  # the newest checkpoint may be unfinished
+            policy.forget_before(rollouts.version - 2 * run.checkpoint.every)  # the newest checkpoint may be unfinished
         run.forward_tokens += sampled.generated_tokens
         first = {"clip_share_first_update": updates[0]["clip_share"]} if updates else {}
         guards = guard_metrics(sampled.all_groups, template) if config.guards else {}
@@ -99,28 +99,23 @@ def dapo(
             **first,
             **rollout_metrics(sampled),
             **guards,
+            **rollouts.metrics(sampled, rollout),
             **gap,
             "updates": float(len(updates)),
             "learning_rate": rate_of(config, rollout),
         }
 
-    def restore(state: Mapping[str, Any]) -> None:
-        """Called when the engine has taken the weights of a checkpoint."""
-        nonlocal version
-        sampler.restore(state)
-        version = int(state["version"])
-        policy.update_weights(engine.export_hf_weights(), version)
-
-    policy.update_weights(engine.export_hf_weights(), version)
-    run.steps(
-        engine,
-        config.num_rollouts,
-        step,
-        state=lambda: {**sampler.state(), "version": version},
-        restore=restore,
-        unit="rollouts",
-    )
-    policy.close()
+    with rollouts:
+        run.steps(
+            engine,
+            config.num_rollouts,
+            step,
+            state=rollouts.state,
+            restore=rollouts.restore,
+            unit="rollouts",
+        )
+    if isinstance(policy, RecordedGenerator):
+        policy.forget()
     return {"rows": len(rows), "prompts_drawn": queue.drawn, "over_long_prompts": sampler.over_long}
 
 

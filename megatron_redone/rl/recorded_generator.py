@@ -70,6 +70,14 @@ class RecordedGenerator:
         self._version, self._batches = version, 0
         self.engine.update_weights(stream, version)
 
+    def sleep(self) -> None:
+        """The engine's."""
+        self.engine.sleep()
+
+    def wake_up(self) -> None:
+        """The engine's."""
+        self.engine.wake_up()
+
     def forget_before(self, version: int) -> None:
         """Removes what was sampled with older weights."""
         if self.context.is_main:
@@ -78,8 +86,11 @@ class RecordedGenerator:
                     path.unlink()
 
     def close(self) -> None:
-        """Frees the engine and removes all that was recorded."""
+        """Frees the engine."""
         self.engine.close()
+
+    def forget(self) -> None:
+        """Removes all that was recorded."""
         if self.context.is_main:
             shutil.rmtree(self.folder, ignore_errors=True)
 
@@ -109,12 +120,13 @@ def _read(path: Path) -> list[list[Completion]] | None:
         return None
     try:
         found = {name: array.tolist() for name, array in load_file(path).items()}
+        version = int(path.name.partition("-")[0])
         completions, start = list[Completion](), 0
         for length, ended in zip(found["lengths"], found["stopped"], strict=True):
             part = slice(start, start + length)
             start += length
             ids, logprobs = tuple(found["token_ids"][part]), tuple(found["logprobs"][part])
-            completions.append(Completion(ids, logprobs, "stop" if ended else "length"))
+            completions.append(Completion(ids, logprobs, "stop" if ended else "length", version))
         rest = iter(completions)
         return [[next(rest) for _ in range(count)] for count in found["samples"]]
     except (OSError, ValueError, KeyError, StopIteration, SafetensorError) as error:

@@ -25,7 +25,9 @@ def training_documents(
     """The documents of each group with `config.signals`, and the gap between generator and trainer.
 
     Old log-probabilities are the trainer's own, not the rollout's: the ratio then starts at exactly 1 whatever engine
-    sampled. With one update a rollout it never leaves 1, and they are computed only to be compared.
+    sampled. With one update a rollout it never leaves 1, and they are computed only to be compared. A rollout of older
+    weights keeps the log-probabilities that it reported: they are those of the policy that made it, which the trainer no
+    longer has.
 
     Args:
         reference: the frozen model for `reference_logprobs`.
@@ -39,7 +41,9 @@ def training_documents(
         [0.0] * start + list(values) for start, values in zip(num_prompt, sampled, strict=True)
     ]
     gap: dict[str, float] = {}
-    if config.agreement.measure or "old_logprobs" in config.signals:
+    if config.rollout.staleness:
+        signals["old_logprobs"] = signals["rollout_logprobs"]
+    elif config.agreement.measure or "old_logprobs" in config.signals:
         old = _logprobs(documents, engine, config, run)
         signals["old_logprobs"] = old
         trained = [values[start:] for start, values in zip(num_prompt, old, strict=True)]

@@ -45,6 +45,8 @@ class MegatronEngine:
 
     def __init__(self, shape: ModelShape, context: ParallelContext, optimizer: OptimizerConfig | None = None) -> None:
         self.shape, self.context = shape, context
+        self.tokenizer_fingerprint: str | None = None
+        """Of the tokenizer that its token ids are of, where it is known."""
         self.model = build_model(_with_router_losses(shape, optimizer), context)
         self.rows = Rows(self.model)
         self.ddp: list[DistributedDataParallel] = []

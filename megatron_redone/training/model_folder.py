@@ -36,6 +36,7 @@ def load_engine(
     tokenizer = load_tokenizer(companion_folder(folder))
     check_vocabulary(shape, tokenizer, folder)
     engine = MegatronEngine(shape, context, optimizer)
+    engine.tokenizer_fingerprint = tokenizer.fingerprint
     if (folder / MANIFEST).is_file():
         context.on_main(lambda: verify_checkpoint(folder))
         engine.load_megatron_weights(lambda state: read_state(folder, state))

@@ -10,6 +10,7 @@ from typing import Any
 from megatron_redone.common.errors import DataError
 from megatron_redone.common.files import atomic_write_json
 from megatron_redone.common.logging import Progress, get_logger
+from megatron_redone.common.progress_file import ProgressFile
 from megatron_redone.curation.conversations import balanced
 from megatron_redone.curation.pairs.checks import PromptWriter
 from megatron_redone.curation.pairs.collect import Collector, summary
@@ -29,7 +30,6 @@ from megatron_redone.curation.pairs.model_errors import as_outputs, error_pairs,
 from megatron_redone.curation.pairs.option_order import option_pairs
 from megatron_redone.curation.pairs.pair import Pair
 from megatron_redone.curation.pairs.pair_files import MAX_PROBLEMS_SHOWN, AnswerPair, PairFile
-from megatron_redone.curation.pairs.progress_file import ProgressFile
 from megatron_redone.recipes import data_stages as kinds
 from megatron_redone.recipes.execution import Execution
 from megatron_redone.recipes.executors.judges import identity_of, judge_of

@@ -13,7 +13,7 @@ from megatron_redone.evaluation.benchmark import Row
 from megatron_redone.evaluation.model_answers import AnswerSettings, answer_rows, begin, identity
 from megatron_redone.evaluation.sns_bench.benchmark import sns_bench
 from megatron_redone.generation.base import Completion, SamplingParams
-from megatron_redone.generation.factory import OpenModel
+from megatron_redone.generation.open_model import OpenModel
 from tests.scripted_generation import ScriptedGenerator, sums_template
 
 BENCHMARK = sns_bench(None, "none")

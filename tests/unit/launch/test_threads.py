@@ -11,6 +11,7 @@ from megatron_redone.launch.threads import (
     MARKER,
     QUIET,
     TOKENIZER_THREADS,
+    VLLM,
     device_kind,
     process_settings,
     with_settings,
@@ -58,6 +59,7 @@ def test_settings_depend_on_the_device_and_the_processes() -> None:
         "MKL_NUM_THREADS": "1",
         "CUDA_DEVICE_MAX_CONNECTIONS": "1",
         **TOKENIZER_THREADS,
+        **VLLM,
         **QUIET,
     }
 

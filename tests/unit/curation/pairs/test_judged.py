@@ -9,6 +9,7 @@ import pytest
 from pydantic import ValidationError
 
 from megatron_redone.common.errors import DataError, InputError
+from megatron_redone.common.progress_file import ProgressFile
 from megatron_redone.curation.pairs.config import JudgeAgreementConfig, JudgeConfig, PairsConfig
 from megatron_redone.curation.pairs.judged import (
     agreement_report,
@@ -21,7 +22,6 @@ from megatron_redone.curation.pairs.judged import (
     verdicts_of,
 )
 from megatron_redone.curation.pairs.pair_files import AnswerPair
-from megatron_redone.curation.pairs.progress_file import ProgressFile
 from megatron_redone.scoring.judge import Comparison, Label, PointwiseJudge, Verdict, length_scores
 
 SERVER: dict[str, Any] = {"kind": "server", "server": {"url": "http://h/v1", "model": "m"}}
