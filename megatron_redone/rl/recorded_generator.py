@@ -106,6 +106,7 @@ def _write(path: Path, completions: Sequence[Sequence[Completion]]) -> None:
         {
             "samples": np.asarray([len(samples) for samples in completions], dtype=np.int64),
             "lengths": np.asarray([len(one.token_ids) for one in flat], dtype=np.int64),
+            "versions": np.asarray([one.version for one in flat], dtype=np.int64),
             "stopped": np.asarray([one.finish_reason == "stop" for one in flat], dtype=np.bool_),
             "token_ids": np.asarray([token for one in flat for token in one.token_ids], dtype=np.int32),
             "logprobs": np.asarray([value for one in flat for value in one.logprobs], dtype=np.float64),
@@ -120,9 +121,8 @@ def _read(path: Path) -> list[list[Completion]] | None:
         return None
     try:
         found = {name: array.tolist() for name, array in load_file(path).items()}
-        version = int(path.name.partition("-")[0])
         completions, start = list[Completion](), 0
-        for length, ended in zip(found["lengths"], found["stopped"], strict=True):
+        for length, ended, version in zip(found["lengths"], found["stopped"], found["versions"], strict=True):
             part = slice(start, start + length)
             start += length
             ids, logprobs = tuple(found["token_ids"][part]), tuple(found["logprobs"][part])

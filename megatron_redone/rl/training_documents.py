@@ -26,8 +26,8 @@ def training_documents(
 
     Old log-probabilities are the trainer's own, not the rollout's: the ratio then starts at exactly 1 whatever engine
     sampled. With one update a rollout it never leaves 1, and they are computed only to be compared. A rollout of older
-    weights keeps the log-probabilities that it reported: they are those of the policy that made it, which the trainer no
-    longer has.
+    weights keeps the log-probabilities that it reported: they are those of the policy that made it, which the trainer
+    no longer has.
 
     Args:
         reference: the frozen model for `reference_logprobs`.

@@ -309,7 +309,7 @@ def test_recorded_completions_are_given_again_and_nothing_else_is(
     assert again.generate(prompts, params, keys) == found and engine.calls == 6
     again.forget_before(5)
     assert [p.name[:6] for p in tmp_path.iterdir()] == ["000005"]
-    again.close()
+    again.forget()
     assert not tmp_path.exists()
 
 
