@@ -126,6 +126,7 @@ def _answer(
     from megatron_redone.evaluation.model_answers import AnswerSettings, answer_rows, begin, identity
     from megatron_redone.generation.open_model import open_model
     from megatron_redone.launch.environment import from_environ
+    from megatron_redone.models.families import read_shape
     from megatron_redone.parallel.config import ParallelConfig
     from megatron_redone.parallel.context import build_context, shutdown
 
@@ -144,6 +145,7 @@ def _answer(
         raise InputError(f"evaluate runs in one process, not in {place.world_size}; start it without torchrun")
     torch.set_num_threads(place.threads)
 
+    read_shape(options.model)  # a folder that holds no model is told before anything is built
     context = build_context(ParallelConfig(precision=options.precision))
     with ExitStack() as stack:
         stack.callback(shutdown)

@@ -93,7 +93,7 @@ def test_only_some_files_and_rows(run: Run, data: Path, tmp_path: Path) -> None:
         (("--model", "m", "--predictions", "p"), "give either --model"),
         (("--predictions", "absent.jsonl"), "absent.jsonl: no such file"),
         (("--model", "absent"), "absent: no such folder"),
-        (("--model", "absent", "--engine", "vllm"), "--engine vllm"),
+        (("--model", "absent", "--engine", "vllm"), "absent: no such folder"),
         (("--model", "absent", "--engine", "x"), "--engine x: unknown"),
         (("--predictions", "absent.jsonl", "--file", "x.json"), "--file x.json"),
         (("--predictions", "absent.jsonl", "--prompt-set", "absent.yaml"), "--prompt-set absent.yaml: no such file"),
