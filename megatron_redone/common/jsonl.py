@@ -46,6 +46,9 @@ def read_jsonl_lenient(path: Path) -> Iterator[tuple[int, dict[str, Any] | None,
                     f"{where}: not JSON ({error.msg} at column {error.colno}); one object a line",
                 )
                 continue
+            except (ValueError, RecursionError) as error:  # a number of thousands of digits, or brackets as deep
+                yield number, None, f"{where}: cannot be read ({str(error)[:80]}); one object a line"
+                continue
             if not isinstance(value, dict):
                 yield number, None, f"{where}: a {type(value).__name__}, expected a JSON object in each line"
                 continue

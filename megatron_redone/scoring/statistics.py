@@ -54,6 +54,27 @@ def bootstrap_aggregate_interval(
     return _percentiles(np.asarray(values, dtype=np.float64), level)
 
 
+def bootstrap_sums(
+    statistics: npt.NDArray[np.float64], seed: int, num_resamples: int = 2000
+) -> npt.NDArray[np.float64]:
+    """Sums [num_resamples, num_statistics] of item statistics [num_items, num_statistics] over resampled items.
+
+    The items of a resample depend on the seed and the number of items only, so two systems on the same items are
+    resampled alike, and the difference of what is computed from both sums is a paired bootstrap.
+
+    Raises:
+        ValueError: no items, or fewer than 1 resample.
+    """
+    num_items = len(statistics)
+    _check(num_items, 0.95, num_resamples)
+    sums = []
+    for draw in _draws(num_items, seed, num_resamples):
+        places = (draw + np.arange(len(draw))[:, None] * num_items).ravel()
+        counts = np.bincount(places, minlength=len(draw) * num_items).reshape(len(draw), num_items)
+        sums.append(counts @ statistics)
+    return np.concatenate(sums)
+
+
 def wilson_interval(num_successes: int, num_trials: int, level: float = 0.95) -> tuple[float, float]:
     """Wilson's score interval of a share (1927): honest for few trials and for 0 or all successes.
 

@@ -1,0 +1,116 @@
+"""`redone evaluate`: its options, and which code runs which benchmark."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+
+@dataclass(frozen=True)
+class EvaluateOptions:
+    """What the command line asks for; a benchmark takes what it knows."""
+
+    benchmark: str
+    data: Path
+    out: Path
+    model: Path | None
+    predictions: Path | None
+    engine: Literal["megatron", "vllm"]
+    prompt_set: Path | None
+    embedder: str | None
+    """None: the published one if it can be had."""
+    files: tuple[str, ...]
+    limit: int | None
+    batch_size: int
+    max_new_tokens: int | None
+    max_prompt_tokens: int | None
+    temperature: float
+    top_p: float
+    seed: int
+
+
+def _official_files(options: EvaluateOptions) -> None:
+    from megatron_redone.cli.evaluate_files import evaluate_files
+
+    evaluate_files(options)
+
+
+RUNNERS: Mapping[str, Callable[[EvaluateOptions], None]] = {
+    "sns-bench": _official_files,
+    "sns-transbench": _official_files,
+}
+"""By benchmark: what runs it. Each writes results.json and scores.jsonl (evaluation/results.py) into `out`."""
+
+
+def evaluate_command(
+    benchmark: Annotated[str, typer.Option(help=f"One of {', '.join(RUNNERS)}.")],
+    data: Annotated[Path, typer.Option(help="Folder with the benchmark's files, or a part of them.")],
+    out: Annotated[Path, typer.Option(help="Folder for results.json, scores.jsonl, failures.jsonl, evaluation.html.")],
+    model: Annotated[
+        Path | None, typer.Option(help="Model that answers: a Hugging Face folder or a Megatron checkpoint.")
+    ] = None,
+    predictions: Annotated[
+        Path | None, typer.Option(help='Answers to score: lines of {"file", "index" (from 0), "output"}.')
+    ] = None,
+    engine: Annotated[str, typer.Option(help="megatron (in process) or vllm.")] = "megatron",
+    prompt_set: Annotated[
+        Path | None, typer.Option(help="YAML or JSON: by file `system` and `user` templates with {fields}.")
+    ] = None,
+    embedder: Annotated[
+        str | None,
+        typer.Option(
+            help="Model of QueryGen's cosine, by name or path (BAAI/bge-large-en-v1.5); `none` leaves the cosine out."
+        ),
+    ] = None,
+    file: Annotated[
+        list[str] | None, typer.Option(help="Only this file of the folder; may be given several times.")
+    ] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first rows of each file.")] = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Prompts answered at once.")] = 32,
+    max_new_tokens: Annotated[
+        int | None, typer.Option(min=1, help="Room for every answer; by default what each task needs.")
+    ] = None,
+    max_prompt_tokens: Annotated[
+        int | None, typer.Option(min=1, help="Longer prompts keep their last tokens; by default what the model holds.")
+    ] = None,
+    temperature: Annotated[float, typer.Option(min=0.0, help="0 takes the most likely token.")] = 0.0,
+    top_p: Annotated[float, typer.Option(min=0.0, max=1.0, help="Used with a temperature.")] = 1.0,
+    seed: Annotated[int, typer.Option(help="Seed of sampling.")] = 0,
+) -> None:
+    """Score a model, or a file of answers, on a published benchmark exactly as its official scorer does.
+
+    With the ceiling that gold answers reach, baselines without a model, 95% intervals and failures to read.
+    `redone evaluate --benchmark sns-bench --data sns_bench/ --predictions answers.jsonl --out scores/`
+    """
+    from megatron_redone.common.errors import InputError
+
+    if benchmark not in RUNNERS:
+        raise InputError(f"--benchmark {benchmark}: unknown; give one of {', '.join(RUNNERS)}")
+    if engine not in ("megatron", "vllm"):
+        raise InputError(f"--engine {engine}: unknown; give megatron or vllm")
+    if (model is None) == (predictions is None):
+        raise InputError("give either --model (it answers) or --predictions (answers to score), one of the two")
+    RUNNERS[benchmark](
+        EvaluateOptions(
+            benchmark=benchmark,
+            data=data,
+            out=out,
+            model=model,
+            predictions=predictions,
+            engine="vllm" if engine == "vllm" else "megatron",
+            prompt_set=prompt_set,
+            embedder=embedder,
+            files=tuple(file or ()),
+            limit=limit,
+            batch_size=batch_size,
+            max_new_tokens=max_new_tokens,
+            max_prompt_tokens=max_prompt_tokens,
+            temperature=temperature,
+            top_p=top_p,
+            seed=seed,
+        )
+    )
