@@ -159,9 +159,16 @@ class EngineLanguageModel(TemplateLM):  # type: ignore[misc]  # lm_eval is untyp
 
     def _encode_pair(self, context: str, continuation: str) -> tuple[list[int], list[int]]:
         if context in self._chats:
-            return self.tok_encode(context), self.tokenizer.encode(continuation)
+            ids = self._chats[context]
+            blank = self._trailing_blanks(ids, context[len(context.rstrip()) :])
+            return ids[: len(ids) - blank], ids[len(ids) - blank :] + self.tokenizer.encode(continuation)
         before, after = super()._encode_pair(context, continuation)
         return (before, after) if after else (before, self.tokenizer.encode(continuation))
+
+    def _trailing_blanks(self, ids: Sequence[int], blanks: str) -> int:
+        """How many tokens at the end make up the white space there: as in HFLM they count with the continuation."""
+        counts = range(1, min(len(blanks), len(ids) - 1) + 1)
+        return next((count for count in counts if self.tokenizer.decode(ids[-count:]) == blanks), 0)
 
     def loglikelihood(self, requests: list[Instance], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
         """(log-probability of the continuation, whether greedy decoding gives it) of each (context, continuation).
