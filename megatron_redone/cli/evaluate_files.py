@@ -13,20 +13,22 @@ from megatron_redone.cli.evaluate_app import EvaluateOptions
 from megatron_redone.common.errors import InputError
 from megatron_redone.common.files import sha256_file
 from megatron_redone.common.logging import CONSOLE, get_logger
-from megatron_redone.evaluation.baselines import MEANINGS
+from megatron_redone.evaluation.baselines import EMPTY, GOLD, MAJORITY, MEANINGS, OPTIONS
 from megatron_redone.evaluation.benchmark import Benchmark, Prompt, Row
 from megatron_redone.evaluation.benchmark_data import read_benchmark
 from megatron_redone.evaluation.benchmark_scoring import Answered, item_scores, score_benchmark
 from megatron_redone.evaluation.failures import failures
 from megatron_redone.evaluation.predictions_file import read_predictions
 from megatron_redone.evaluation.prompt_set import read_prompt_set
+from megatron_redone.evaluation.published import SOURCE, published_figures
 from megatron_redone.evaluation.results import FAILURES, PAGE, PREDICTIONS, BenchmarkResult, write_results
 from megatron_redone.evaluation.sns_bench.benchmark import NAME as SNS_BENCH, PUBLISHED_EMBEDDER, sns_bench
 from megatron_redone.evaluation.translation import sns_transbench
-from megatron_redone.reporting.evaluation_page import write_evaluation_page
+from megatron_redone.reporting.evaluation_page import Published, write_evaluation_page
 
 QUERY_GENERATION = "Note-QueryGen.json"
 NO_EMBEDDER = "none"
+SHORT = {GOLD: "gold", EMPTY: "empty", OPTIONS: "options", MAJORITY: "majority"}
 
 
 def evaluate_files(options: EvaluateOptions) -> None:
@@ -50,7 +52,8 @@ def evaluate_files(options: EvaluateOptions) -> None:
     )
     lost = failures(benchmark, answered, scores, prompts)
     write_results(options.out, result, item_scores(scores), lost)
-    write_evaluation_page(result, lost, MEANINGS, options.out / PAGE)
+    published = Published(SOURCE, published_figures(benchmark.name))
+    write_evaluation_page(result, lost, MEANINGS, published, options.out / PAGE)
     _print(result, options.out)
 
 
@@ -173,23 +176,22 @@ def _with_embedder(options: EvaluateOptions, rows: Mapping[str, Sequence[Row]]) 
 
 
 def _print(result: BenchmarkResult, out: Path) -> None:
-    table = Table("task", "rows", "score", "95% interval", "parsed", *result.baselines, title=f"{result.benchmark}")
+    headings = ("task", "score", "95%", "parsed", *(SHORT[name] for name in result.baselines))
+    table = Table(*headings, title=f"{result.benchmark}: {result.label}", box=None, padding=(0, 1), pad_edge=False)
+    for column in table.columns:
+        column.no_wrap = True
     for file, task in result.tasks.items():
-        low, high = task["interval"]
-        cells = [f"{baseline.tasks[file]:.2f}" for baseline in result.baselines.values()]
-        table.add_row(
-            file.removesuffix(".json"),
-            str(task["num_rows"]),
-            f"{task['score']:.2f}",
-            f"{low:.1f} to {high:.1f}",
-            f"{task['parse_rate']:.1%}",
-            *cells,
-        )
-    low, high = result.interval
-    cells = [f"{baseline.score:.2f}" for baseline in result.baselines.values()]
+        name = file.removeprefix("Note-").removesuffix(".json")
+        beside = [baseline.tasks[file] for baseline in result.baselines.values()]
+        table.add_row(name, *_cells(task["score"], task["interval"], f"{task['parse_rate']:.1%}", beside))
     table.add_section()
-    table.add_row("benchmark", "", f"{result.score:.2f}", f"{low:.1f} to {high:.1f}", "", *cells)
+    beside = [baseline.score for baseline in result.baselines.values()]
+    table.add_row("benchmark", *_cells(result.score, result.interval, "", beside))
     CONSOLE.print(table)
     for sentence in (f"Score: {result.score_rule}.", *result.notes):
         CONSOLE.print(sentence, markup=False, highlight=False)
     CONSOLE.print(f"written: {out / PAGE} and, beside it, {FAILURES}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _cells(score: float, interval: Sequence[float], parsed: str, beside: Sequence[float]) -> list[str]:
+    return [f"{score:.2f}", f"{interval[0]:.1f}-{interval[1]:.1f}", parsed, *(f"{value:.2f}" for value in beside)]

@@ -34,6 +34,7 @@ PROMPT = Prompt(
     "a native user of the network would write. Reply with the translation alone.",
     "Translate from {source_language} to {target_language}:\n{text}",
 )
+BY_ROW = ("bleu", "chrf2", "chrf++")
 _COUNTS = [f"bleu_{kind}_{order}" for kind in ("correct", "total") for order in range(1, MAX_ORDER + 1)]
 CORPUS_COUNTS = (*_COUNTS, "bleu_length", "bleu_reference_length")
 
@@ -53,18 +54,21 @@ class TranslationQuality:
         return [self._score_one(output, row) for output, row in zip(outputs, rows, strict=True)]
 
     def aggregate(self, sums: Sums, num_items: int) -> Metrics:
-        """By direction and by direction and source: `bleu`, `chrf2`, `chrf_plus_plus`; `corpus_bleu` by direction."""
+        """By direction and by direction and source: `bleu`, `chrf2`, `chrf++`; `corpus_bleu` by direction;
+        and `bleu`, `chrf2`, `chrf++` as means over the directions."""
         values: Metrics = {}
         places = sorted(name.removesuffix(" items") for name in sums if name.endswith(" items"))
         for place in places:
             items = statistic(sums, f"{place} items")
-            for name in ("bleu", "chrf2", "chrf_plus_plus"):
+            for name in BY_ROW:
                 values[f"{place} {name}"] = 100 * statistic(sums, f"{place} {name}") / np.maximum(items, 1)
         directions = [place for place in places if " " not in place]
         for direction in directions:
             values[f"{direction} corpus_bleu"] = _corpus_bleu(sums, direction)
-        parts = [values[f"{direction} {name}"] for direction in directions for name in ("bleu", "chrf2")]
-        return values | {"score": np.mean(parts, axis=0)}
+        means: Metrics = {
+            name: np.mean([values[f"{direction} {name}"] for direction in directions], axis=0) for name in BY_ROW
+        }
+        return {**means, **values, "score": (means["bleu"] + means["chrf2"]) / 2}
 
     def _score_one(self, output: str, row: Row) -> Score:
         reference, direction = row[row["dst_lang"]], f"{row['src_lang']}-{row['dst_lang']}"
@@ -73,7 +77,7 @@ class TranslationQuality:
             "items": 1.0,
             "bleu": score.statistics["bleu"],
             "chrf2": score.statistics["chrf"],
-            "chrf_plus_plus": _chrf_plus_plus().sentence_score(output, [reference]).score / 100,
+            "chrf++": _chrf_plus_plus().sentence_score(output, [reference]).score / 100,
         }
         statistics = {
             f"{place} {name}": value

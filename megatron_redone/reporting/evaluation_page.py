@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,25 @@ COMMON = ("score", "interval", "num_rows", "parse_rate", "official_errors")
 SHOWN_CHARACTERS = 3000
 
 
+@dataclass(frozen=True)
+class Published:
+    """Figures of others to set beside a result.
+
+    Attributes:
+        source: where they stand.
+        figures: by model, by part of the benchmark, in 0..100; the parts are the same for all models.
+    """
+
+    source: str
+    figures: Mapping[str, Mapping[str, float]]
+
+
 def write_evaluation_page(
-    result: BenchmarkResult, failures: Sequence[Failure], baselines: Mapping[str, str], path: Path
+    result: BenchmarkResult,
+    failures: Sequence[Failure],
+    baselines: Mapping[str, str],
+    published: Published,
+    path: Path,
 ) -> None:
     """Writes the page.
 
@@ -23,10 +41,12 @@ def write_evaluation_page(
         failures: rows to read, of any task.
         baselines: what each baseline of the result is, in a few words.
     """
-    atomic_write_text(path, evaluation_html(result, failures, baselines))
+    atomic_write_text(path, evaluation_html(result, failures, baselines, published))
 
 
-def evaluation_html(result: BenchmarkResult, failures: Sequence[Failure], baselines: Mapping[str, str]) -> str:
+def evaluation_html(
+    result: BenchmarkResult, failures: Sequence[Failure], baselines: Mapping[str, str], published: Published
+) -> str:
     """The page as text."""
     of_task: dict[str, list[Failure]] = {}
     for failure in failures:
@@ -37,6 +57,8 @@ def evaluation_html(result: BenchmarkResult, failures: Sequence[Failure], baseli
         result=result,
         names=list(result.baselines),
         meanings={name: baselines.get(name, "") for name in result.baselines},
+        published=published,
+        published_parts=list(next(iter(published.figures.values()), {})),
         parts={file: _parts(task) for file, task in result.tasks.items()},
         failures=of_task,
         errors=sum(task["official_errors"] for task in result.tasks.values()),

@@ -54,7 +54,8 @@ def _f(mine: Set[object], gold: Set[object], hits: int) -> float:
 
 
 def _union_of_subsequences(mine: Sequence[Sequence[str]], gold: Sequence[Sequence[str]]) -> set[str]:
-    return {word for of_gold in gold for part in mine for word in common_subsequence(of_gold, part)}
+    different = dict.fromkeys(map(tuple, mine))  # an answer may repeat one sentence thousands of times
+    return {word for of_gold in gold for part in different for word in common_subsequence(of_gold, part)}
 
 
 def common_subsequence(first: Sequence[str], second: Sequence[str]) -> set[str]:
