@@ -83,7 +83,9 @@ setup(
     license_files=["LICENSE"],
     python_requires=">=3.11,<3.13",
     packages=find_packages(include=["megatron_redone", "megatron_redone.*", "checkpoints_conversion"]),
-    package_data={"megatron_redone": ["py.typed", "**/*.html", "**/*.css", "**/*.js", "**/*.jinja", "**/*.jsonl"]},
+    package_data={
+        "megatron_redone": ["py.typed", "**/*.html", "**/*.css", "**/*.js", "**/*.jinja", "**/*.jsonl", "**/*.yaml"]
+    },
     install_requires=BASE,
     extras_require=EXTRAS,
     entry_points={"console_scripts": ["redone = megatron_redone.cli.main:main"]},

@@ -178,7 +178,9 @@ def scripted(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., EngineLa
 
 
 def ask(model: EngineLanguageModel, prompt: str = "what?", **settings: Any) -> str:
-    return model.generate_until(requests("generate_until", [(prompt, {"until": [], "max_gen_toks": 600} | settings)]))[0]
+    return model.generate_until(requests("generate_until", [(prompt, {"until": [], "max_gen_toks": 600} | settings)]))[
+        0
+    ]
 
 
 THOUGHT = "<think>\nQuestion: is it wet?\n</think>\n\nIt is dry.\nQuestion: next"
