@@ -40,7 +40,7 @@ def evaluate_general(options: EvaluateOptions) -> None:
 
     from megatron_redone.evaluation.general.result import benchmark_result, failures
     from megatron_redone.evaluation.general.run import GeneralSettings, missing_benchmarks, run_general_bench
-    from megatron_redone.reporting.evaluation_page import write_evaluation_page
+    from megatron_redone.reporting.evaluation_page import Published, write_evaluation_page
 
     for title, reason in missing_benchmarks(selection, options.data).items():
         get_logger("evaluate").warning("%s is missing: %s", title, reason)
@@ -61,7 +61,7 @@ def evaluate_general(options: EvaluateOptions) -> None:
     lost = failures(outcomes)
     items = (item for outcome in outcomes.values() for item in outcome.items)
     write_results(options.out, result, items, lost)
-    write_evaluation_page(result, lost, {}, options.out / PAGE)
+    write_evaluation_page(result, lost, {}, Published("", {}), options.out / PAGE)
     _print(result, options)
 
 

@@ -1,7 +1,8 @@
 """General-Bench: which general benchmarks the two papers name, which of them can be run here, and from which files.
 
-Sources: RedOne (section 4.2) and RedOne 2.0 (section 4.2.1). Both name the same benchmarks and print one average; neither
-says how it is formed, with which prompts or shots, or which parts of WMT, FLORES, BBH and CompassBench are meant.
+Sources: RedOne (section 4.2) and RedOne 2.0 (section 4.2.1). Both name the same benchmarks and print one average;
+neither says how it is formed, with which prompts or shots, or which parts of WMT, FLORES, BBH and CompassBench are
+meant.
 """
 
 from __future__ import annotations

@@ -50,7 +50,7 @@ def _bare(number: str) -> str:
 
 
 def short_answer(row: Row, answers: Sequence[str]) -> dict[str, float]:
-    """`exact_match` of the first line after the last "answer is" (else of the whole answer), after `normalise.loose`."""
+    """`exact_match` of the first line after the last "answer is", else of the whole answer, after `normalise.loose`."""
     found = [match.end() for match in _ANSWER_IS.finditer(answers[0])]
     answer = answers[0][found[-1] :].strip().split("\n")[0] if found else answers[0]
     return {"exact_match": float(same(answer, row["target"]))}
@@ -68,7 +68,7 @@ def translation(row: Row, answers: Sequence[str]) -> dict[str, Any]:
 
 
 def corpus_bleu(items: Sequence[Mapping[str, float]]) -> float:
-    """Corpus BLEU of all rows, in 0..1; sentences were cut into words by sacrebleu's tokenizer of the target language."""
+    """Corpus BLEU of all rows, in 0..1; sacrebleu's tokenizer of the target language has cut the sentences."""
     return BleuChrf("en").corpus_bleu([Score(0.0, True, statistics) for statistics in items])
 
 

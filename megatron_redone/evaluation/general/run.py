@@ -1,7 +1,8 @@
 """General-Bench on a model: which tasks have data, the harness's run over them, and the result.
 
-The harness loads tasks, builds prompts, asks the model and calls the metrics. Its `simple_evaluate` is not used, because
-it sets the seeds of the whole process; its `evaluate` draws nothing but few-shot examples, which have a seed of their own.
+The harness loads tasks, builds prompts, asks the model and calls the metrics. Its `simple_evaluate` is not used,
+because it sets the seeds of the whole process; its `evaluate` draws nothing but few-shot examples, which have a seed of
+their own.
 """
 
 from __future__ import annotations
@@ -197,8 +198,7 @@ def _item(task: str, sample: Mapping[str, Any], metric: str) -> ItemScore:
         elif isinstance(value, bool | int | float):
             statistics[name] = float(value)
     value = statistics.get(metric, statistics.get("sentence_bleu", 0.0))
-    answers = [answer for answer in sample["filtered_resps"]]
-    parsed = all(getattr(answer, "parsed", True) for answer in answers)
+    parsed = all(getattr(answer, "parsed", True) for answer in sample["filtered_resps"])
     return ItemScore(task, int(sample["doc_id"]), min(max(value, 0.0), 1.0), parsed, statistics)
 
 
