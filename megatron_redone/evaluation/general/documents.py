@@ -111,7 +111,7 @@ def mbpp(data: str, benchmark: str, **_: Any) -> dict[str, Documents]:
     chosen = Documents(row for row in problems if 11 <= number[row["id"]] <= 510)
     if not chosen:
         raise DataError(f"{Path(data) / BENCHMARKS[benchmark].file}: no problem of the test part (task_id 11 to 510)")
-    return {"test": chosen, "train": Documents(row for row in problems if 2 <= number[row["id"]] <= 4) or chosen[:1]}
+    return {"test": chosen, "train": Documents(row for row in problems if 2 <= number[row["id"]] <= 4)}
 
 
 def _code(name: CodeBenchmark, path: Path) -> Documents:

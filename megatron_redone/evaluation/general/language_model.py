@@ -71,7 +71,7 @@ class LanguageModelSettings:
     seed: int = 0
 
 
-class EngineLanguageModel(TemplateLM):  # type: ignore[misc]  # lm_eval is untyped
+class EngineLanguageModel(TemplateLM):
     """A model of ours as lm-evaluation-harness sees it.
 
     Args:
