@@ -67,3 +67,15 @@ def real_data() -> Path:
     if not folder:
         pytest.skip("REDONE_DATA names no folder of public data sets")
     return Path(folder)
+
+
+@pytest.fixture(scope="session")
+def sandbox_backend() -> str:
+    """The sandbox that programs are run in on this machine; without one the test skips."""
+    from megatron_redone.common.errors import SandboxUnavailableError
+    from megatron_redone.scoring.sandbox.pool import choose_backend
+
+    try:
+        return choose_backend()
+    except SandboxUnavailableError as error:
+        pytest.skip(str(error))

@@ -49,8 +49,8 @@ LEGEND = """\
 The four kinds of reward are those of RedOne 2.0 (section 3.2.2). "The papers call it" names the task in RedOne's
 table 1 and appendix A, in SNS-Bench, or in the general benchmarks of RedOne 2.0. Under "asked alike by" stands the file
 of SNS-Bench or of RedTrans-Bench that asks the same; our scores are not those of the official scorers. For tasks marked
-"generated" the stage `synthesize` writes rows. A program has no score yet: without a sandbox `unit_tests` refuses to
-run it, and rows of `code_generation` are checked by their syntax alone."""
+"generated" the stage `synthesize` writes rows. Programs are run in the sandbox ([sandbox.md](sandbox.md)); rows of
+`code_generation` are checked by their syntax alone, because reading a file must not run what stands in it."""
 
 EXAMPLE_ROW = (
     '{"id": "note_security-1", "task": "note_security", "language": "en",\n'

@@ -5,7 +5,7 @@ RedoneError               exit code 1: something failed or a check did not pass
     ConfigError           every problem of a configuration at once
     DataError             a data file or row
     CheckpointError       a checkpoint or model folder
-    SandboxUnavailableError  a score would need a program to be run, and there is no sandbox
+    SandboxUnavailableError  a score would need a program to be run, and no sandbox is safe here
   TrainingError           training went wrong; the weights are those before it
   DiskFullError           nothing was lost; free space and start again
   Interrupted             exit code 130: Ctrl-C; a checkpoint was written, the same command goes on
@@ -51,7 +51,7 @@ class CheckpointError(InputError):
 
 
 class SandboxUnavailableError(InputError):
-    """A score would need a program to be run, and no sandbox is available."""
+    """A score would need a program to be run, and no sandbox is safe on this machine."""
 
 
 class TrainingError(RedoneError):

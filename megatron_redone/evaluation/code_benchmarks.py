@@ -13,7 +13,6 @@ import gzip
 import json
 import re
 import textwrap
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +20,7 @@ from typing import Any, Literal
 
 from megatron_redone.common.errors import DataError
 from megatron_redone.scoring.base import Score
-from megatron_redone.scoring.unit_tests import UnitTests, defined_names, syntax_problem
+from megatron_redone.scoring.unit_tests import UnitTests, defined_names, parsed, syntax_problem
 from megatron_redone.tasks.base import answer_after_thought
 
 CodeBenchmark = Literal["humaneval", "mbpp"]
@@ -76,7 +75,7 @@ def read_problems(benchmark: CodeBenchmark, path: Path) -> list[CodeProblem]:
             continue
         try:
             problems.append(read(json.loads(line.decode("utf-8"))))
-        except (KeyError, TypeError, ValueError) as error:  # also: no JSON, no UTF-8, no Python
+        except (KeyError, TypeError, ValueError, SyntaxError) as error:  # also: no JSON, no UTF-8
             raise DataError(f"{path}:{number}: no problem of {benchmark} ({type(error).__name__}: {error})") from error
     return problems
 
@@ -151,8 +150,8 @@ def _mbpp_problem(row: dict[str, Any]) -> CodeProblem:
         [str(test) for test in row.get("test_list") or row["test"]],
     )
     setup = _text(row, "test_setup_code") if "test_setup_code" in row else "\n".join(row.get("test_imports", []))
-    called = {node.id for node in ast.walk(_parsed("\n".join(tests))) if isinstance(node, ast.Name)}
-    functions = [node.name for node in _parsed(solution).body if isinstance(node, ast.FunctionDef)]
+    called = {node.id for node in ast.walk(parsed("\n".join(tests))) if isinstance(node, ast.Name)}
+    functions = [node.name for node in parsed(solution).body if isinstance(node, ast.FunctionDef)]
     named = [name for name in functions if name in called]
     if not tests or not named:
         raise ValueError("no test names a function of the solution")
@@ -172,15 +171,9 @@ def _text(row: dict[str, Any], name: str) -> str:
     return str(row[name])
 
 
-def _parsed(code: str) -> ast.Module:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return ast.parse(code)
-
-
 def _header(problem: CodeProblem) -> str:
     """What stands in the prompt before the function itself: imports and helpers."""
-    nodes = [node for node in _parsed(problem.prompt).body if getattr(node, "name", "") == problem.entry_point]
+    nodes = [node for node in parsed(problem.prompt).body if getattr(node, "name", "") == problem.entry_point]
     lines = problem.prompt.splitlines(keepends=True)
     return "".join(lines[: nodes[-1].lineno - 1]) if nodes else ""
 

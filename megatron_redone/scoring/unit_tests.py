@@ -25,10 +25,8 @@ class UnitTests:
 
     A reference is `{"tests": [statements that raise where the program is wrong], "test_setup": code that runs before
     them, "entry_point": the function they call}`; the last two may be absent. Tests and setup run in a box of their
-    own; the program sees the arguments of its functions and nothing else.
-
-    Args:
-        wall_seconds: for one program with all its tests.
+    own; the program sees the arguments of its functions and nothing else. One program with all its tests has
+    `wall_seconds`.
     """
 
     name: str = "unit_tests"
@@ -78,9 +76,7 @@ def syntax_problem(program: str) -> str:
     if len(program) > MAX_PROGRAM_CHARACTERS:
         return f"{len(program)} characters, at most {MAX_PROGRAM_CHARACTERS} are read"
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # an odd escape in a string is the author's business
-            tree = ast.parse(program)
+        tree = parsed(program)
     except SyntaxError as error:
         return f"line {error.lineno}: {error.msg}"
     except (ValueError, MemoryError, RecursionError) as error:  # NUL bytes, half characters, nesting too deep
@@ -91,4 +87,11 @@ def syntax_problem(program: str) -> str:
 def defined_names(program: str) -> set[str]:
     """Functions and classes that a program with valid syntax defines at its top level."""
     kinds = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
-    return {node.name for node in ast.parse(program).body if isinstance(node, kinds)}
+    return {node.name for node in parsed(program).body if isinstance(node, kinds)}
+
+
+def parsed(program: str) -> ast.Module:
+    """The syntax tree, without warnings: an odd escape in a string is the author's business. Raises as `ast.parse`."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return ast.parse(program)

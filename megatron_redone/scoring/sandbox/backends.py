@@ -11,6 +11,7 @@ from __future__ import annotations
 import functools
 import json
 import os
+import platform
 import shutil
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from megatron_redone.common.errors import SandboxUnavailableError
+from megatron_redone.scoring.sandbox.inside.seccomp import MACHINES
 from megatron_redone.scoring.sandbox.limits import Limits
 
 BACKENDS = ("bubblewrap", "landlock", "unsafe")
@@ -54,6 +56,9 @@ def server_command(backend: str, limits: Limits, folder: str, control: int) -> S
     Raises:
         SandboxUnavailableError: something that the backend needs is not on this machine.
     """
+    if platform.machine() not in MACHINES and backend != "unsafe":
+        known = ", ".join(MACHINES)
+        raise SandboxUnavailableError(f"no list of system calls for {platform.machine()!r}; supported: {known}")
     as_root = os.geteuid() == 0
     settings: dict[str, Any] = {
         **asdict(limits),
@@ -112,7 +117,7 @@ def _open_parents(path: str) -> list[str]:
 
 
 def _python_command(python: str) -> list[str]:
-    return [python, "-I", "-S", "-B", "-X", "utf8"]
+    return [python, "-S", "-s", "-P", "-B", "-X", "utf8"]  # not -I: it would overlook the hash seed
 
 
 @functools.lru_cache
@@ -143,13 +148,11 @@ def interpreter(user: int | None) -> str:
 def readable_folders(python: str) -> list[str]:
     """What an interpreter reads: its standard library, extension modules and shared libraries."""
     ask = (
-        "import json, sys, sysconfig, os; p = sysconfig.get_paths();"
-        "print(json.dumps([p['stdlib'], p['platstdlib'], sysconfig.get_config_var('LIBDIR') or '']))"
+        "import json, sys, sysconfig; p = sysconfig.get_paths();"
+        "print(json.dumps([p['stdlib'], p['platstdlib'], sys.base_prefix + '/lib']))"
     )
     answer = subprocess.run(
         [python, "-I", "-S", "-c", ask], cwd="/", env={}, capture_output=True, check=True, text=True
     )
-    library, platform_library, shared = json.loads(answer.stdout)
-    shared_files = sorted(str(path) for path in Path(shared).glob("libpython*.so*")) if shared else []
-    found = [library, platform_library, python, *shared_files, "/usr/lib", "/lib", "/lib64", "/usr/lib64"]
+    found = [*json.loads(answer.stdout), python, "/usr/lib", "/lib", "/lib64", "/usr/lib64"]
     return list(dict.fromkeys(found))

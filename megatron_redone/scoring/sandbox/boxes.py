@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import secrets
 import selectors
@@ -15,17 +14,24 @@ import tempfile
 import time
 from collections import deque
 from dataclasses import dataclass
-from typing import Any, Literal
 
 from megatron_redone.common.errors import SandboxUnavailableError
 from megatron_redone.scoring.sandbox.backends import server_command
+from megatron_redone.scoring.sandbox.exchange import (
+    Box,
+    as_bytes,
+    gather,
+    message,
+    read_verdict,
+    received,
+    send,
+    send_some,
+)
 from megatron_redone.scoring.sandbox.limits import Limits, RunResult, Status
 
-_READ_BYTES = 1 << 16
 _END_SECONDS = 5.0
 _START_SECONDS = 60.0
 _READY = b"R"
-_VERDICT_BYTES = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -37,24 +43,6 @@ class TestResult:
     wall_seconds: float
 
     __test__ = False  # not a class of tests, whatever pytest thinks of its name
-
-
-@dataclass
-class _Box:
-    """One box: host's ends of its lifeline and outputs."""
-
-    lifeline: socket.socket
-    stdout: int
-    stderr: int
-
-    def close(self) -> None:
-        """Ends all in the box; at once, even if a process forked from this one holds copies of the descriptors."""
-        with contextlib.suppress(OSError):
-            self.lifeline.shutdown(socket.SHUT_RDWR)
-        self.lifeline.close()
-        for descriptor in (self.stdout, self.stderr):
-            with contextlib.suppress(OSError):
-                os.close(descriptor)
 
 
 class BoxServer:
@@ -71,7 +59,7 @@ class BoxServer:
 
     def __init__(self, backend: str, limits: Limits, num_ready: int = 2) -> None:
         self.backend, self.limits = backend, limits
-        self._ready: deque[_Box] = deque()
+        self._ready: deque[Box] = deque()
         self._folder = tempfile.mkdtemp(prefix="redone-box-")
         try:
             self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -88,46 +76,48 @@ class BoxServer:
 
     def run(self, source: str | bytes, stdin: bytes = b"", wall_seconds: float | None = None) -> RunResult:
         """Runs one program in a fresh box. Never raises for what a program is or does."""
-        code = _as_bytes(source)
+        code = as_bytes(source)
         if len(code) > self.limits.source_bytes or len(stdin) > self.limits.stdin_bytes:
             what = f"a program of {len(code)} bytes with {len(stdin)} bytes of input is over the limits"
             return RunResult("error", None, "", what, 0.0, self.backend)
         box = self._take()
         try:
             return self._collect(
-                box, _request({"mode": "program"}, code, stdin), wall_seconds or self.limits.wall_seconds
+                box, message({"mode": "program"}, code, stdin), wall_seconds or self.limits.wall_seconds
             )
         finally:
             box.close()
 
     def test(self, program: str | bytes, setup: str, tests: list[str], entry_point: str = "") -> TestResult:
         """Runs tests in one box against a program in another; the tests' box alone knows the nonce and the values."""
-        code, start = _as_bytes(program), time.monotonic()
+        code = as_bytes(program)
         if len(code) > self.limits.source_bytes:
             return TestResult(False, f"a program of {len(code)} bytes; at most {self.limits.source_bytes} run", 0.0)
         nonce = secrets.token_hex(16)
-        request = {"mode": "tests", "setup": setup, "tests": tests, "entry_point": entry_point, "nonce": nonce}
+        asked = {"mode": "tests", "setup": setup, "tests": tests, "entry_point": entry_point, "nonce": nonce}
         with contextlib.ExitStack() as stack:
             candidate, tester = self._take(), self._take()
             stack.callback(candidate.close)
             stack.callback(tester.close)
+            start = time.monotonic()
             calls_in, calls_out = os.pipe()
             answers_in, answers_out = os.pipe()
             verdict_in, verdict_out = os.pipe()
             stack.callback(os.close, verdict_in)
             try:
-                _send(candidate, _request({"mode": "candidate"}, code), [calls_in, answers_out])
-                _send(tester, _request(request), [answers_in, calls_out, verdict_out])
+                send(candidate, message({"mode": "candidate"}, code), [calls_in, answers_out])
+                send(tester, message(asked), [answers_in, calls_out, verdict_out])
             finally:
                 for descriptor in (calls_in, calls_out, answers_in, answers_out, verdict_out):
                     os.close(descriptor)
-            answer = _read_verdict(verdict_in, tester.lifeline, start + self.limits.wall_seconds)
+            answer = read_verdict(verdict_in, start + self.limits.wall_seconds)
         seconds = time.monotonic() - start
         if answer is None:
             return TestResult(False, f"timeout: not done after {self.limits.wall_seconds:g} s", seconds)
         if answer.get("nonce") != nonce:
             return TestResult(False, "the tests ended without a verdict", seconds)
-        return TestResult(answer.get("passed") is True, str(answer.get("reason", "")), seconds)
+        reason = str(answer.get("reason", "")).encode("utf-8", "backslashreplace").decode("utf-8")  # half characters
+        return TestResult(answer.get("passed") is True, reason, seconds)
 
     def close(self) -> None:
         """Ends server and boxes, and waits until they are gone."""
@@ -147,7 +137,7 @@ class BoxServer:
                 self._process.stderr.close()
         shutil.rmtree(self._folder, ignore_errors=True)
 
-    def _take(self) -> _Box:
+    def _take(self) -> Box:
         """A ready box; the next one is started beside it."""
         self._ready.append(self._open())
         box = self._ready.popleft()
@@ -162,20 +152,20 @@ class BoxServer:
             raise SandboxUnavailableError(f"the {self.backend} sandbox makes no box: {why}")
         return box
 
-    def _open(self) -> _Box:
+    def _open(self) -> Box:
         ours, theirs = socket.socketpair()
         out_read, out_write = os.pipe()
         err_read, err_write = os.pipe()
         try:
             socket.send_fds(self._control, [b"box"], [theirs.fileno(), out_write, err_write])
         except OSError as error:
-            _Box(ours, out_read, err_read).close()
+            Box(ours, out_read, err_read).close()
             raise SandboxUnavailableError(f"the {self.backend} sandbox ended: {self._last_words()}") from error
         finally:
             theirs.close()
             os.close(out_write)
             os.close(err_write)
-        return _Box(ours, out_read, err_read)
+        return Box(ours, out_read, err_read)
 
     def _last_words(self) -> str:
         if self._process.stderr is None:
@@ -186,12 +176,12 @@ class BoxServer:
         words = (self._process.stderr.read() or b"").decode("utf-8", "replace").strip().splitlines()
         return words[-1] if words else "it said nothing"
 
-    def _collect(self, box: _Box, request: bytes, wall_seconds: float) -> RunResult:
-        """Feeds the request, gathers output, and waits for the end or a limit."""
+    def _collect(self, box: Box, asked: bytes, wall_seconds: float) -> RunResult:
+        """Sends what is asked, gathers output, and waits for the end or a limit."""
         start = time.monotonic()
         deadline = start + wall_seconds
         output: dict[int, bytearray] = {box.stdout: bytearray(), box.stderr: bytearray()}
-        report, status, rest = b"", "", memoryview(request)
+        report, status, rest = b"", "", memoryview(asked)
         with selectors.DefaultSelector() as selector:
             for descriptor in output:
                 os.set_blocking(descriptor, False)
@@ -205,18 +195,18 @@ class BoxServer:
                 for key, mask in events:
                     if key.fileobj is box.lifeline:
                         if mask & selectors.EVENT_WRITE:
-                            rest = rest[_send_some(box.lifeline, rest) :]
+                            rest = rest[send_some(box.lifeline, rest) :]
                             if not rest:
                                 selector.modify(box.lifeline, selectors.EVENT_READ)
                         if mask & selectors.EVENT_READ:
-                            report = _received(box.lifeline) or b"gone"
-                    elif not _gather(key.fd, output[key.fd]):
+                            report = received(box.lifeline) or b"?"
+                    elif not gather(key.fd, output[key.fd]):
                         selector.unregister(key.fd)
                 if sum(map(len, output.values())) > self.limits.output_bytes:
                     status = "output_limit"
         seconds = time.monotonic() - start
         for descriptor, data in output.items():  # what the program wrote before it ended
-            while not status and len(data) <= self.limits.output_bytes and _gather(descriptor, data) == "more":
+            while not status and len(data) <= self.limits.output_bytes and gather(descriptor, data) == "more":
                 pass
         if not status and sum(map(len, output.values())) > self.limits.output_bytes:
             status = "output_limit"
@@ -256,72 +246,8 @@ def _ending(exit_code: int, stderr: str) -> Status:
 def _start(command: list[str], user: int | None, control: int) -> subprocess.Popen[bytes]:
     """The server, with the control socket and nothing of this process's environment."""
     environment = {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "PYTHONHASHSEED": "0"}
-    groups = None if user is None else []
+    groups: list[int] | None = None if user is None else []
     return subprocess.Popen(
         command, user=user, group=user, extra_groups=groups, env=environment, cwd="/", pass_fds=[control],
         stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True,
     )  # fmt: skip
-
-
-def _as_bytes(source: str | bytes) -> bytes:
-    """A text as UTF-8. Half characters become bytes that no Python reads, so the program is an error, as it should."""
-    return source if isinstance(source, bytes) else source.encode("utf-8", "surrogatepass")
-
-
-def _request(header: dict[str, Any], source: bytes = b"", stdin: bytes = b"") -> bytes:
-    head = json.dumps({**header, "source_bytes": len(source), "stdin_bytes": len(stdin)}).encode("ascii")
-    return struct.pack(">I", len(head)) + head + source + stdin
-
-
-def _send(box: _Box, request: bytes, descriptors: list[int]) -> None:
-    """The request with descriptors. A box that is gone does not matter here: it gives no verdict."""
-    with contextlib.suppress(OSError):
-        box.lifeline.settimeout(_END_SECONDS)
-        socket.send_fds(box.lifeline, [request[:4]], descriptors)
-        box.lifeline.sendall(request[4:])
-
-
-def _send_some(lifeline: socket.socket, data: memoryview) -> int:
-    try:
-        return lifeline.send(data)
-    except BlockingIOError:
-        return 0
-    except OSError:
-        return len(data)  # the box is gone; its report says how
-
-
-def _received(lifeline: socket.socket) -> bytes:
-    try:
-        return lifeline.recv(512)
-    except OSError:
-        return b""
-
-
-def _gather(descriptor: int, into: bytearray) -> Literal["more", ""]:
-    """Reads what is there; "" at the end or where nothing waits."""
-    try:
-        data = os.read(descriptor, _READ_BYTES)
-    except BlockingIOError:
-        return ""
-    into += data
-    return "more" if data else ""
-
-
-def _read_verdict(descriptor: int, lifeline: socket.socket, deadline: float) -> dict[str, Any] | None:
-    """The tests' answer; {} where they end without one, None at the deadline."""
-    data = bytearray()
-    with selectors.DefaultSelector() as selector:
-        selector.register(descriptor, selectors.EVENT_READ)
-        while len(data) < _VERDICT_BYTES:
-            left = deadline - time.monotonic()
-            if left <= 0 or not selector.select(left):
-                return None
-            part = os.read(descriptor, _READ_BYTES)
-            if not part:
-                break
-            data += part
-    try:
-        answer = json.loads(data)
-    except ValueError:
-        return {}
-    return answer if isinstance(answer, dict) else {}

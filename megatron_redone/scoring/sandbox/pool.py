@@ -94,6 +94,7 @@ class Sandbox:
             raise SandboxUnavailableError(f"{backend}: {'; '.join(problems_of_backend(backend or ''))}")
         self.limits = limits or Limits()
         self.workers = workers or len(os.sched_getaffinity(0))
+        self._pid = os.getpid()
         self._free: queue.LifoQueue[BoxServer | None] = queue.LifoQueue()
         self._servers: list[BoxServer] = []
         self._lock = threading.Lock()
@@ -108,13 +109,13 @@ class Sandbox:
 
     def run(self, program: Program) -> RunResult:
         """One program."""
-        with self._server() as server:
-            return server.run(program.source, program.stdin)
+        return self._on_a_server(lambda server: server.run(program.source, program.stdin))
 
     def test(self, program: TestedProgram) -> TestResult:
         """One program against its tests."""
-        with self._server() as server:
-            return server.test(program.source, program.setup, program.tests, program.entry_point)
+        return self._on_a_server(
+            lambda server: server.test(program.source, program.setup, program.tests, program.entry_point)
+        )
 
     def run_many(self, programs: Sequence[Program]) -> list[RunResult]:
         """Programs side by side, results in order."""
@@ -125,7 +126,9 @@ class Sandbox:
         return self._side_by_side(self.test, programs)
 
     def close(self) -> None:
-        """Ends all servers and waits until they are gone."""
+        """Ends all servers and waits until they are gone. In a process forked from its own it does nothing."""
+        if os.getpid() != self._pid:
+            return
         with self._lock:
             servers, self._servers = self._servers, []
         for server in servers:
@@ -134,6 +137,15 @@ class Sandbox:
     def _side_by_side(self, run: Callable[..., Result], items: Sequence[Program | TestedProgram]) -> list[Result]:
         with ThreadPoolExecutor(min(self.workers, max(1, len(items)))) as threads:
             return list(threads.map(run, items))
+
+    def _on_a_server(self, use: Callable[[BoxServer], Result]) -> Result:
+        """A server that was ended from outside (a machine out of memory) costs one more try, on a new one."""
+        try:
+            with self._server() as server:
+                return use(server)
+        except SandboxUnavailableError:
+            with self._server() as server:
+                return use(server)
 
     @contextmanager
     def _server(self) -> Iterator[BoxServer]:

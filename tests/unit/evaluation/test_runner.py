@@ -129,7 +129,9 @@ def test_baselines_are_scored_on_the_same_rows() -> None:
     assert without["majority"].mean_score == 0.0  # nothing was seen that could be the most frequent
 
 
-def test_programs_are_refused_before_an_answer_is_generated(judge: Judge) -> None:
+def test_programs_are_refused_before_an_answer_is_generated(judge: Judge, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("megatron_redone.scoring.sandbox.pool.problems_of_backend", lambda backend: ("broken",))
+
     def never(prompt: str, sample: int) -> str:
         raise AssertionError("generated")
 

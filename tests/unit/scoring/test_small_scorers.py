@@ -82,13 +82,27 @@ def test_order_counts_by_the_longest_common_subsequence() -> None:
     assert scorer.aggregate(scores) == pytest.approx(2 * 3 / (4 + 12))
 
 
-def test_programs_are_refused_and_never_run(capsys: pytest.CaptureFixture[str]) -> None:
+def test_programs_are_run_in_the_sandbox_alone(sandbox_backend: str, capsys: pytest.CaptureFixture[str]) -> None:
     marker = "redone_was_run"
-    program = f"import sys\nsys.modules['{marker}'] = sys\nprint('run')"
+    program = f"import sys\nsys.modules['{marker}'] = sys\nprint('run')\ndef f(): return 1"
     assert syntax_problem(program) == ""
-    with pytest.raises(SandboxUnavailableError, match="no sandbox is available"):
-        UnitTests().score([program], [{"tests": ["assert True"]}])
+    references = [{"tests": [f"assert f() == {value}"]} for value in (1, 2, 1)]
+    scores = UnitTests().score([program, program, None], references)
+    assert [(score.value, score.parsed, dict(score.statistics)) for score in scores] == [
+        (1.0, True, {"passed": 1.0}),
+        (0.0, True, {"passed": 0.0}),
+        (0.0, False, {"passed": 0.0}),
+    ]
+    assert scores[1].reason == "test 1, line 1: AssertionError: "
+    assert UnitTests().aggregate(scores) == pytest.approx(1 / 3)
     assert marker not in sys.modules and capsys.readouterr().out == ""
+
+
+def test_programs_have_no_score_without_a_sandbox(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("megatron_redone.scoring.sandbox.pool.problems_of_backend", lambda backend: ("broken",))
+    monkeypatch.setattr("megatron_redone.scoring.sandbox.pool._shared", {})
+    with pytest.raises(SandboxUnavailableError, match="bubblewrap: broken"):
+        UnitTests().score(["def f(): return 1"], [{"tests": ["assert f()"]}])
     score = UnitTests().score([None], [{}])[0]
     assert (score.value, score.parsed) == (0.0, False)
     with pytest.raises(ValueError, match="references"):

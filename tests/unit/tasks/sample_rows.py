@@ -128,4 +128,4 @@ def _example_rows(row: Row) -> list[Row]:
 
 CASES = [(name, language) for name, task in TASKS.items() for language in task.languages]
 SCORED_CASES = [(name, language) for name, language in CASES if TASKS[name].reward_kind != "sandbox"]
-"""Those whose answers can be scored here: there is no sandbox."""
+"""Those whose answers can be scored on every machine: a sandbox may be missing."""

@@ -34,13 +34,20 @@ def test_capabilities_and_names() -> None:
     assert {capability: found[capability] & names for capability, names in EXPECTED.items()} == EXPECTED
 
 
-def test_programs_are_refused_before_anything_is_generated() -> None:
+def test_programs_are_refused_before_anything_is_generated(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("megatron_redone.scoring.sandbox.pool.problems_of_backend", lambda backend: ("broken",))
     rows = [example_row("code_generation", "en"), example_row("note_security", "en")]
     check_scorable(rows[1:])
     with pytest.raises(SandboxUnavailableError, match="1 of code_generation"):
         check_scorable(rows)
     with pytest.raises(SandboxUnavailableError, match="1 of code_generation"):
         PromptQueue(rows, balance=1.0, seed=0)
+
+
+def test_programs_are_welcome_where_a_sandbox_is_safe(sandbox_backend: str) -> None:
+    rows = [example_row("code_generation", "en"), example_row("note_security", "en")]
+    check_scorable(rows)
+    PromptQueue(rows, balance=1.0, seed=0)
 
 
 def test_get_task() -> None:

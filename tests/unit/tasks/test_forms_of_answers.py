@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from megatron_redone.common.errors import SandboxUnavailableError
 from megatron_redone.tasks.catalogue import TASKS
 from megatron_redone.tasks.examples import example_row
 
@@ -166,14 +165,14 @@ def test_a_row_of_instructions_may_have_no_gold_answer() -> None:
     )
 
 
-def test_a_program_is_read_but_never_scored() -> None:
+def test_a_program_is_read_and_scored_in_the_sandbox(sandbox_backend: str) -> None:
     task, row = TASKS["code_generation"], example_row("code_generation", "en")
     assert task.parse("Here:\n```python\ndef tide(h):\n    return h < 6\n```", row) == "def tide(h):\n    return h < 6"
     assert task.parse("def tide(h): return 1", row) == "def tide(h): return 1"
     assert task.parse("```python\ndef ebb(h): return 1\n```", row) is None
     assert task.parse("def tide(h) return", row) is None
-    with pytest.raises(SandboxUnavailableError):
-        task.score([task.target(row)], [row])
+    wrong = "```python\ndef tide(h): return True\n```"
+    assert [score.value for score in task.score([task.target(row), wrong], [row, row])] == [1.0, 0.0]
     empty = task.score(["", "no program"], [row, row])
     assert [(score.value, score.parsed) for score in empty] == [(0.0, False), (0.0, False)]
     assert "expected a Python program" in empty[1].reason

@@ -81,7 +81,7 @@ class Candidate:
         raise ValueError("an unknown kind of value")
 
     def _call_back(self, number: int, arguments: tuple[Any, ...], names: dict[str, Any]) -> Any:
-        reply = self.link.call(number if isinstance(number, str) else str(number), *arguments, **names)
+        reply = self.link.call(str(number), *arguments, **names)
         if reply[0] == "raised":
             raise RuntimeError(reply[2])
         return reply[1]

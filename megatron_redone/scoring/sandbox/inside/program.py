@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import json
 import linecache
 import os
@@ -41,7 +42,8 @@ def _run_program(source: bytes) -> int:
         code = _exit_code(_execute(source, "__main__")[1])
         threading._shutdown()  # type: ignore[attr-defined]  # waits for its threads, as the interpreter does at its end
         atexit._run_exitfuncs()
-        sys.stdout.flush()
+        with contextlib.suppress(OSError, ValueError):  # it may have closed its output
+            sys.stdout.flush()
     except BaseException as error:  # noqa: BLE001 - a thread or handler of the program
         code = _exit_code(error)
     return code
@@ -80,11 +82,12 @@ def _exit_code(error: BaseException | None) -> int:
 
 
 def _renew_standard_files() -> None:
-    sys.stdin = sys.__stdin__ = open(0, encoding="utf-8", errors="surrogateescape", closefd=False)  # noqa: SIM115
-    sys.stdout = sys.__stdout__ = open(1, "w", encoding="utf-8", errors="backslashreplace", closefd=False)  # noqa: SIM115
-    sys.stderr = sys.__stderr__ = open(  # noqa: SIM115
-        2, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False
-    )
+    """New file objects over the descriptors, which are others than when the interpreter started."""
+    stdin = open(0, encoding="utf-8", errors="surrogateescape", closefd=False)  # noqa: SIM115
+    stdout = open(1, "w", encoding="utf-8", errors="backslashreplace", closefd=False)  # noqa: SIM115
+    stderr = open(2, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False)  # noqa: SIM115
+    for name, file in (("stdin", stdin), ("stdout", stdout), ("stderr", stderr)):
+        vars(sys).update({name: file, f"__{name}__": file})
 
 
 def _serve_candidate(source: bytes, descriptors: list[int]) -> int:

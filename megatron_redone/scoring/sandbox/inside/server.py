@@ -1,6 +1,6 @@
 """Starts boxes: a warm interpreter that forks one closed process for each program. Runs as a script, never imported.
 
-    python -I -S server.py SETTINGS_JSON        (`control`: the descriptor of its control socket)
+    python -S -s -P server.py SETTINGS_JSON        (`control`: the descriptor of its control socket)
 
 Each message on the control socket carries three descriptors: the lifeline of a new box, its output and its error
 output. A box is two processes: a keeper (number 1 of its own process namespace), which waits, and the program. The
@@ -137,6 +137,7 @@ def _become_program(settings: dict[str, Any], descriptors: list[int], folder: st
             lockdown.restrict_files(settings["readable"], folder)
         os.environ.update(HOME=folder, TMPDIR=folder)
         sys.path[0] = ""  # a program may import what it wrote
+        lifeline.send(READY)
         request, source, stdin, passed = _request(lifeline)
         lifeline.close()
         input_file = os.memfd_create("stdin")
@@ -147,6 +148,9 @@ def _become_program(settings: dict[str, Any], descriptors: list[int], folder: st
         if not settings["unsafe"]:
             seccomp.restrict_system_calls(os.getpid(), seccomp.CHANGES_OF_FILES if settings["landlock"] else ())
         code = program.run(request, source, passed)
+    except OSError as error:
+        with contextlib.suppress(OSError):  # the lifeline is still open where a wall could not be built
+            os.write(descriptors[0], struct.pack(">i", -1) + str(error).encode()[:200])
     finally:
         with contextlib.suppress(BaseException):
             sys.stdout.flush()
@@ -155,7 +159,6 @@ def _become_program(settings: dict[str, Any], descriptors: list[int], folder: st
 
 def _request(lifeline: socket.socket) -> tuple[dict[str, Any], bytes, bytes, list[int]]:
     """The request of this box: the length of a header, the header, the program, its input."""
-    lifeline.send(READY)
     head, descriptors, _, _ = socket.recv_fds(lifeline, 4, 3)
     if len(head) < 4:
         os._exit(0)  # nobody needs this box any more

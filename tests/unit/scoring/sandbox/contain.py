@@ -25,7 +25,7 @@ from megatron_redone.scoring.sandbox.limits import Limits
 from megatron_redone.scoring.sandbox.pool import Program, Sandbox, TestedProgram
 from tests.unit.scoring.sandbox.attacks import files, kernel, memory, network, processes, results
 
-LIMITS = Limits(wall_seconds=0.6, memory_bytes=256 << 20, folder_bytes=32 << 20, folder_files=400)
+LIMITS = Limits(wall_seconds=0.4, memory_bytes=256 << 20, folder_bytes=32 << 20, folder_files=400)
 GROUPS = {
     "network": network.ATTACKS,
     "files": files.ATTACKS,
@@ -34,7 +34,7 @@ GROUPS = {
     "kernel": kernel.ATTACKS,
     "results": results.ATTACKS,
 }
-WORKERS = 4
+WORKERS = 6
 _ESCAPED = re.compile("^ESCAPED", re.MULTILINE)
 PREAMBLE = """
 import ctypes, json, mmap, os, resource, signal, socket, sys, threading, time

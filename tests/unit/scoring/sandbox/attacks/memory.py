@@ -55,7 +55,7 @@ with open('big', 'wb') as file:
     for _ in range(200): file.write(b'x' * (1 << 20))
 escaped('200 MiB')
 """,
-    "reserved_file": "n = os.open('big', os.O_CREAT | os.O_RDWR); os.posix_fallocate(n, 0, 200 << 20); escaped('200 MiB')",
+    "reserved_file": "n = os.open('big', os.O_CREAT | 2); os.posix_fallocate(n, 0, 200 << 20); escaped('200 MiB')",
     "deleted_files": """
 held = []
 for number in range(50):
@@ -91,5 +91,5 @@ escaped('5000 descriptors')
     "deep_value": "x = []\nfor _ in range(10**6): x = [x]\nrepr(x)",
     "large_number": "x = 9 ** 9 ** 9",
     "slow_pattern": "import re; re.match('(a+)+$', 'a' * 60 + 'b')",
-    "packed_bomb": "import zlib; d = zlib.compress(bytes(1 << 26)); zlib.decompress(d * 1); x = [zlib.decompress(d) for _ in range(64)]",
+    "packed_bomb": "import zlib; d = zlib.compress(bytes(1 << 26)); x = [zlib.decompress(d) for _ in range(64)]",
 }

@@ -23,7 +23,10 @@ a, b = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM); a.sendto(b'x', '\\0
     "netlink": "socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0); escaped('netlink socket')",
     "vsock": "socket.socket(socket.AF_VSOCK, socket.SOCK_STREAM); escaped('vsock')",
     "resolve_a_name": "socket.getaddrinfo('example.org', 80); escaped('resolved')",
-    "url": "import urllib.request; urllib.request.urlopen(f\"http://127.0.0.1:{P['tcp']}/\", timeout=2); escaped('got')",
+    "url": """
+import urllib.request
+urllib.request.urlopen(f"http://127.0.0.1:{P['tcp']}/", timeout=2); escaped('got')
+""",
     "pass_a_descriptor": """
 a, b = socket.socketpair(); socket.send_fds(a, [b'x'], [1]); escaped('sent a descriptor')
 """,

@@ -102,6 +102,6 @@ answers = iter(['EXPECTED-41', 'EXPECTED-42'] * 10)
 def answer(n): return next(answers)
 """,
     "raises_what_tests_expect": "def answer(n): raise AssertionError",
-    "traces": "sys.settrace(lambda *a: None)\nimport threading; threading.settrace(lambda *a: None)\ndef answer(n): return None",
+    "traces": "import threading; threading.settrace(print); sys.settrace(print)\ndef answer(n): return None",
     "half_characters": "def answer(n): return '\\ud800'",
 }
