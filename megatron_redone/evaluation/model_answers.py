@@ -142,7 +142,7 @@ def _go_on(path: Path, sizes: Mapping[str, int | None]) -> Mapping[str, Mapping[
     whole = content[: content.rfind(b"\n") + 1]
     if whole != content:
         atomic_write_bytes(path, whole)
-    return read_predictions(path, sizes).outputs if whole else {}
+    return read_predictions(path, sizes, may_be_empty=True).outputs if whole else {}
 
 
 def _counts(path: Path, rows: Mapping[str, Sequence[Row]]) -> dict[str, Any]:

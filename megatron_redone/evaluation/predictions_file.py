@@ -10,7 +10,7 @@
 | a second answer to a row | refused, also if it is the same |
 | no answer to a row | scored as the empty text, counted, warned of |
 | an answer to a file that is not read, or a row that is not scored (`--file`, `--limit`) | counted, not scored |
-| no line at all | refused |
+| no answer to any row that is read | refused |
 
 Refused means: nothing is scored, and all problems of the file are listed with their line numbers.
 """
@@ -41,11 +41,12 @@ class Predictions:
     num_unused: int = 0
 
 
-def read_predictions(path: Path, sizes: Mapping[str, int | None]) -> Predictions:
+def read_predictions(path: Path, sizes: Mapping[str, int | None], *, may_be_empty: bool = False) -> Predictions:
     """The answers of a file under the rules above.
 
     Args:
         sizes: by file of the benchmark the number of its rows; None where it is not read.
+        may_be_empty: whether a file without an answer to any row that is read will do.
 
     Raises:
         DataError: no such file, or problems (all of them, with line numbers; the first 50 in words).
@@ -63,7 +64,7 @@ def read_predictions(path: Path, sizes: Mapping[str, int | None]) -> Predictions
         file, index = row["file"], row["index"]
         if (earlier := first_line.setdefault((file, index), number)) != number:
             problems.append(
-                f"{path}:{number}: a second answer to {file}, index {index} (the first is in line {earlier})"
+                f"{path}:{number}: a second answer to {file}, index {index}; the first is in line {earlier}"
             )
         elif sizes[file] is None:
             unused += 1
@@ -73,7 +74,7 @@ def read_predictions(path: Path, sizes: Mapping[str, int | None]) -> Predictions
         more = f"\n  and {len(problems) - SHOWN_PROBLEMS} more" if len(problems) > SHOWN_PROBLEMS else ""
         shown = "\n  ".join(problems[:SHOWN_PROBLEMS])
         raise DataError(f"{len(problems)} line(s) of {path} cannot be scored; mend or remove them:\n  {shown}{more}")
-    if not outputs:
+    if not outputs and not may_be_empty:
         raise DataError(f"{path}: no answer to any row of the benchmark's folder; check --predictions and --data")
     return Predictions(outputs, unused)
 

@@ -57,7 +57,7 @@ def sns_bench(embed: Embed | None, embedder: str) -> Benchmark:
         _task("Gender", "", yes_no(), "content", 16, check=_is_yes_or_no, options=lambda row: "Yes, No"),
         _task("CHLW", "", HighlightF1(), "content", 128, empty="[]", check=_is_list,
               options=lambda row: first_list(str(row["content"]))),
-        _task("QueryGen", "", QueryCloseness(embed), "content", 64),
+        _task("QueryGen", "", QueryCloseness(embed), "content", 64, check=_is_not_empty),
     ]  # fmt: skip
     return Benchmark(
         name=NAME,
@@ -122,6 +122,10 @@ def _levels_copied(row: Row) -> str:
 
 def _is_yes_or_no(row: Row) -> str:
     return "" if row["answer"] in ("Yes", "No") else f"answer {row['answer']!r} is neither Yes nor No"
+
+
+def _is_not_empty(row: Row) -> str:
+    return "" if row["answer"] else "answer is empty"
 
 
 def _is_level(row: Row) -> str:

@@ -39,7 +39,7 @@ class LevelF1:
             recall = 100 * tp / (tp + statistic(sums, f"fn {level}") + EPSILON)
             values[f"f1 {level}"] = 2 * precision * recall / (precision + recall + EPSILON)
         share = statistic(sums, "parsed") / num_items
-        values["macro_f1"] = sum(values[f"f1 {level}"] for level in LEVELS) / np.float64(len(LEVELS))
+        values["macro_f1"] = np.mean([values[f"f1 {level}"] for level in LEVELS], axis=0)
         return values | {"parse_percent": 100 * share, "score": values["macro_f1"] * share}
 
 
