@@ -32,7 +32,7 @@ def test_a_model_is_asked_once_and_the_files_say_what_came_out(tmp_path: Path) -
     assert list(result.tasks) == ["gsm8k", "mmlu"] and result.missing == ("C-Eval",)
     assert result.score == sum(task["score"] for task in result.tasks.values()) / 2
     assert [(item.task, item.index) for item in items] == [("gsm8k", 0), ("gsm8k", 1), ("mmlu", 0)]
-    assert "C-Eval" in first.stdout and (out / "evaluation.html").is_file()
+    assert "C-Eval" in first.stderr and (out / "evaluation.html").is_file()
     responses = (out / "responses.jsonl").read_text(encoding="utf-8").splitlines()
     assert len(responses) == 2 + 2  # two letters, two answers
     (out / "responses.jsonl").write_text("\n".join(responses[:2]) + "\n" + responses[2][:20], encoding="utf-8")

@@ -211,8 +211,20 @@ def _output(sample: Mapping[str, Any]) -> dict[str, Any]:
         "prompt": str(sample["arguments"][0][0]),
         "output": answers[0][0] if len(answers) == 1 else "\n".join(str(part) for part in answers),
         "gold": str(sample["target"]),
-        "reason": "; ".join(filter(None, reasons)),
+        "reason": "; ".join(filter(None, reasons)) or _told(sample),
     }
+
+
+def _told(sample: Mapping[str, Any]) -> str:
+    """The metrics of a row in words: `math_match 0`, `instruction_level_strict 1 of 3`."""
+    parts = []
+    for name in sample["metrics"]:
+        value = sample[name]
+        if isinstance(value, list):
+            parts.append(f"{name} {sum(value)} of {len(value)}")
+        elif isinstance(value, int | float):
+            parts.append(f"{name} {value:.2g}")
+    return ", ".join(parts)
 
 
 def _plain(response: Any) -> Any:

@@ -186,6 +186,7 @@ def test_both_papers_name_21_benchmarks_and_what_cannot_run_is_said(
     assert set(outcomes) == set(CODELESS.split(",")) and len(missing) == 21 - 7
     assert missing["HumanEval"] == "no file humaneval/HumanEval.jsonl.gz in the folder of data"
     assert missing["LiveCodeBench"].startswith("no task for it")
+    assert outcomes["ifeval"].outputs[0]["reason"].startswith("prompt_level_strict 1, instruction_level_strict 2 of 2")
     outcomes["gsm8k"].score, outcomes["gsm8k"].items[0] = 0.0, _worth(outcomes["gsm8k"], 0.0)
     result = benchmark_result(outcomes, missing, selection, label="model", settings={"limit": 1})
     assert result.score == pytest.approx(600 / 7, abs=1e-3)
