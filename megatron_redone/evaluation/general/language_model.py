@@ -13,8 +13,6 @@ texts, windows of a rolling log-likelihood. It departs from it in three things, 
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -23,7 +21,6 @@ from typing import Any
 
 from lm_eval.api.instance import Instance
 from lm_eval.api.model import TemplateLM
-from lm_eval.models.utils import handle_stop_sequences, normalize_gen_kwargs
 from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 
 from megatron_redone.common.errors import DataError, InputError
@@ -31,18 +28,17 @@ from megatron_redone.common.logging import Progress
 from megatron_redone.data.chat_template import ChatTemplate
 from megatron_redone.data.conversation import Message, parse_messages
 from megatron_redone.data.tokenizer import Tokenizer
+from megatron_redone.evaluation.general.answer_requests import AnswerRequest, batches_of
 from megatron_redone.evaluation.general.response_cache import ResponseCache
 from megatron_redone.evaluation.general.stops import (
     Answer,
     after_thought,
     cut_at,
     generate_until,
-    leaves_thought_open,
 )
-from megatron_redone.generation.base import GenerationEngine, SamplingParams
+from megatron_redone.generation.base import GenerationEngine
 from megatron_redone.generation.token_scores import Continuation, TokenScorer
 
-KNOWN_SETTINGS = {"do_sample", "max_gen_toks", "temperature", "top_p", "until"}
 SCORED_AT_ONCE = 16
 """Batches of continuations between two writes of the cache."""
 
@@ -234,7 +230,7 @@ class EngineLanguageModel(TemplateLM):
         Raises:
             InputError: settings that the engine does not have, or room for no prompt.
         """
-        prepared = [_Request.of(self, *request.args) for request in requests]
+        prepared = [AnswerRequest.of(self, *request.args) for request in requests]
         seen: Counter[str] = Counter()
         keys = []
         for request in prepared:
@@ -244,14 +240,14 @@ class EngineLanguageModel(TemplateLM):
         missing = {key: request for key, request in zip(keys, prepared, strict=True) if key not in self.cache}
         with Progress("answers", len(prepared), "requests") as progress:
             progress.start_at(len(prepared) - len(missing))
-            for part in _batches(missing, self.settings.batch_size):
+            for part in batches_of(missing, self.settings.batch_size):
                 self.cache.add(self._answer({key: missing[key] for key in part}))
                 progress.advance(len(part))
         for key in keys:
             self.counts.update(self.cache[key]["flags"])
         return [str(self.cache[key]["text"]) for key in keys]
 
-    def _answer(self, requests: Mapping[str, _Request]) -> dict[str, dict[str, Any]]:
+    def _answer(self, requests: Mapping[str, AnswerRequest]) -> dict[str, dict[str, Any]]:
         """By key the response to requests of equal settings."""
         asked = list(requests.values())
         params, until = asked[0].params, asked[0].until
@@ -262,14 +258,14 @@ class EngineLanguageModel(TemplateLM):
             for (key, request), answer in zip(requests.items(), answers, strict=True)
         }
 
-    def _is_over(self, asked: Sequence[_Request], number: int, ids: Sequence[int]) -> bool:
+    def _is_over(self, asked: Sequence[AnswerRequest], number: int, ids: Sequence[int]) -> bool:
         text = self._without_thought(asked[number], self.tokenizer.decode(ids))
         return text is not None and any(stop and stop in text for stop in asked[number].until)
 
-    def _without_thought(self, request: _Request, text: str) -> str | None:
+    def _without_thought(self, request: AnswerRequest, text: str) -> str | None:
         return after_thought(text, request.thought_open) if self.settings.remove_thoughts else text
 
-    def _response(self, request: _Request, answer: Answer, until: Sequence[str]) -> dict[str, Any]:
+    def _response(self, request: AnswerRequest, answer: Answer, until: Sequence[str]) -> dict[str, Any]:
         whole = self.tokenizer.decode(answer.ids)
         text = self._without_thought(request, whole)
         flags = {
@@ -287,60 +283,3 @@ class EngineLanguageModel(TemplateLM):
     def spelled(self, token_id: int) -> str:
         """The text of a special token."""
         return self._text_of_special.get(token_id, "")
-
-
-@dataclass(frozen=True)
-class _Request:
-    """A prompt with its settings, ready for the engine."""
-
-    prompt: tuple[int, ...]
-    params: SamplingParams
-    until: tuple[str, ...]
-    is_cut: bool
-    thought_open: bool
-    has_stop_texts: bool
-
-    @classmethod
-    def of(cls, model: EngineLanguageModel, context: str, given: Mapping[str, Any]) -> _Request:
-        settings = model.settings
-        if unknown := sorted(set(given) - KNOWN_SETTINGS):
-            raise InputError(f"generation setting {unknown[0]!r} is unknown here; known: {sorted(KNOWN_SETTINGS)}")
-        kwargs = normalize_gen_kwargs(dict(given), settings.max_gen_tokens)
-        asked = list(given.get("until") or []) if not isinstance(given.get("until"), str) else [given["until"]]
-        room = settings.room or int(kwargs["max_gen_toks"])
-        longest = model.max_length - room
-        if longest < 1:
-            raise InputError(
-                f"answers of {room} tokens leave no room for a prompt in the {model.max_length} that the model holds; "
-                "give fewer with --max-new-tokens"
-            )
-        temperature = float(kwargs.get("temperature", 0.0)) if settings.temperature is None else settings.temperature
-        top_p = float(kwargs.get("top_p", 1.0)) if settings.top_p is None else settings.top_p
-        ids = model.tok_encode(context) or [model.prefix_token_id]
-        return cls(
-            prompt=tuple(ids[-longest:]),
-            params=SamplingParams(room, temperature, top_p, stop_ids=model.stop_ids, seed=settings.seed),
-            until=tuple(handle_stop_sequences(list(asked), eos=model.spelled(model.eot_token_id))),
-            is_cut=len(ids) > longest,
-            thought_open=settings.remove_thoughts and leaves_thought_open(context),
-            has_stop_texts=any(asked),
-        )
-
-    @property
-    def settings(self) -> str:
-        """Requests with equal ones are answered together."""
-        drawn = [self.params.max_new_tokens, self.params.temperature, self.params.top_p, self.params.seed]
-        return json.dumps([*drawn, list(self.params.stop_ids), list(self.until)])
-
-    def name(self) -> str:
-        """All that the response depends on beside the model."""
-        content = json.dumps([self.settings, list(self.prompt), self.thought_open])
-        return hashlib.sha256(content.encode()).hexdigest()
-
-
-def _batches(requests: Mapping[str, _Request], size: int) -> list[list[str]]:
-    """Keys in batches of equal settings, the longest prompts first."""
-    by_settings: dict[str, list[str]] = {}
-    for key in sorted(requests, key=lambda key: -len(requests[key].prompt)):
-        by_settings.setdefault(requests[key].settings, []).append(key)
-    return [keys[start : start + size] for keys in by_settings.values() for start in range(0, len(keys), size)]
