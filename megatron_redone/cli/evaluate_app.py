@@ -32,6 +32,10 @@ class EvaluateOptions:
     temperature: float
     top_p: float
     seed: int
+    tasks: tuple[str, ...] = ()
+    num_fewshot: int | None = None
+    chat_template: bool | None = None
+    thinking: bool | None = None
 
 
 def _official_files(options: EvaluateOptions) -> None:
@@ -46,11 +50,18 @@ def _online(options: EvaluateOptions) -> None:
     evaluate_online(options)
 
 
+def _general(options: EvaluateOptions) -> None:
+    from megatron_redone.cli.evaluate_general import evaluate_general
+
+    evaluate_general(options)
+
+
 RUNNERS: Mapping[str, Callable[[EvaluateOptions], None]] = {
     "sns-bench": _official_files,
     "sns-transbench": _official_files,
     "online-harmful": _online,
     "online-search": _online,
+    "general-bench": _general,
 }
 """By benchmark: what runs it. Each writes results.json and scores.jsonl (evaluation/results.py) into `out`."""
 
@@ -90,6 +101,17 @@ def evaluate_command(
     temperature: Annotated[float, typer.Option(min=0.0, help="0 takes the most likely token.")] = 0.0,
     top_p: Annotated[float, typer.Option(min=0.0, max=1.0, help="Used with a temperature.")] = 1.0,
     seed: Annotated[int, typer.Option(help="Seed of sampling.")] = 0,
+    tasks: Annotated[
+        list[str] | None,
+        typer.Option(help="general-bench: redone-general, redone2-general, or names: gsm8k,ifeval,lm-eval:arc_easy."),
+    ] = None,
+    num_fewshot: Annotated[int | None, typer.Option(min=0, help="general-bench: examples before a question.")] = None,
+    chat_template: Annotated[
+        bool | None, typer.Option(help="general-bench: ask in the model's chat template; by default if it has one.")
+    ] = None,
+    thinking: Annotated[
+        bool | None, typer.Option(help="general-bench: the template's thinking switch; by default the template's.")
+    ] = None,
 ) -> None:
     """Score a model, or a file of answers, on a published benchmark exactly as its official scorer does.
 
@@ -125,5 +147,9 @@ def evaluate_command(
             temperature=temperature,
             top_p=top_p,
             seed=seed,
+            tasks=tuple(tasks or ()),
+            num_fewshot=num_fewshot,
+            chat_template=chat_template,
+            thinking=thinking,
         )
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,8 @@ class HuggingFaceTokenizer:
         self.eos_id = eos_id
         self.pad_id = vocabulary.get(self.template_variables.get("pad_token", ""), eos_id)
         self.chat_template = _chat_template(files, config, where)
+        add_bos = config.get("add_bos_token")
+        self._add_bos_token: bool | None = add_bos if isinstance(add_bos, bool) else None
         flagged = {vocabulary[token] for token in self.special_tokens if special_flags[token]}
         self._hidden = flagged | {self.eos_id, self.pad_id}
         self._check_text_stays_text(f"{where}/{HUGGINGFACE_FILE}")
@@ -102,6 +105,19 @@ class HuggingFaceTokenizer:
     def special_id(self, token: str) -> int | None:
         """See `Tokenizer.special_id`."""
         return self.special_tokens.get(token)
+
+    @cached_property
+    def text_prefix_ids(self) -> tuple[int, ...]:
+        """What the model's authors put before a bare text (Llama: the begin token; Qwen: nothing).
+
+        From `add_bos_token` of the config, else from the post-processor of the tokenizer file. `encode` never adds it.
+        """
+        if self._add_bos_token is not None:
+            begin = self.special_id(self.template_variables.get("bos_token", ""))
+            return (begin,) if self._add_bos_token and begin is not None else ()
+        whole = self._backend.encode("a", add_special_tokens=True).ids
+        text = self._backend.encode("a", add_special_tokens=False).ids
+        return tuple(whole[: whole.index(text[0])]) if text and text[0] in whole else ()
 
     def save(self, folder: Path) -> None:
         """See `Tokenizer.save`; the files are those that were read, byte for byte."""

@@ -64,7 +64,7 @@ def identity(
     del fixed["batch_size"]  # draws do not depend on what is answered together
     return {
         "model": str(model.resolve()),
-        "weights": _weights(model),
+        "weights": weights_identity(model),
         "engine": engine,
         "prompts": {file: hashlib.sha256(f"{p.system}\0{p.user}".encode()).hexdigest() for file, p in prompts.items()},
         "data": {file: sha256_file(path) for file, path in data.items()},
@@ -202,7 +202,8 @@ class _Asker:
         return {"output": answer or "", **flags, **whole}
 
 
-def _weights(model: Path) -> str:
+def weights_identity(model: Path) -> str:
+    """Hex digest that tells weights apart; see `identity`."""
     if (model / MANIFEST).is_file():
         return sha256_file(model / MANIFEST)
     files = sorted(path for path in model.iterdir() if path.is_file()) if model.is_dir() else []

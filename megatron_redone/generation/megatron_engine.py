@@ -79,7 +79,7 @@ class MegatronGenerator:
         params: SamplingParams,
     ) -> tuple[Tensor, Tensor]:
         """Runs the stages over new tokens and draws the token after each of `wanted_B`; (tokens, log-probs) [B]."""
-        packed = self.model.packed(*self._padded(cu_seqlens, positions_T), split=False)
+        packed = self.model.packed(*self.padded(cu_seqlens, positions_T), split=False)
         packed.logit_positions_N, packed.cache, packed.decode = wanted_B, cache, decode
         packed.max_seqlen_kv = int(positions_T.max()) + 1
         padding = packed.positions_T.numel() - tokens_T.numel() if packed.positions_T is not None else 0
@@ -89,7 +89,7 @@ class MegatronGenerator:
             rows_T = torch.cat([rows_T, rows_T.new_zeros(padding)])
             packed.positions_T = torch.cat([positions_T, positions_T.new_full((padding,), cache.max_tokens - 1)])
         packed.cache_rows_T = rows_T
-        output = self._through_stages(tokens_T, packed)
+        output = self.through_stages(tokens_T, packed)
         drawn = torch.zeros(2, uniform_B.numel(), dtype=torch.float64, device=self.context.device)
         if self.context.is_last_stage:
             logits = gather_vocabulary(output, self.context.tp.group)
@@ -100,7 +100,8 @@ class MegatronGenerator:
             dist.broadcast(drawn, src=last, group=self.context.pp.group)
         return drawn[0].long(), drawn[1]
 
-    def _padded(self, cu_seqlens: Tensor, positions_T: Tensor) -> tuple[Tensor, Tensor]:
+    def padded(self, cu_seqlens: Tensor, positions_T: Tensor) -> tuple[Tensor, Tensor]:
+        """Borders and positions of a row that is as long as sequence parallelism needs."""
         missing = -positions_T.numel() % self.context.tp.size if self.model.config.sequence_parallel else 0
         if not missing:
             return cu_seqlens, positions_T
@@ -109,7 +110,7 @@ class MegatronGenerator:
             torch.cat([positions_T, torch.arange(missing, device=positions_T.device)]),
         )
 
-    def _through_stages(self, tokens_T: Tensor, packed: Any) -> Tensor:
+    def through_stages(self, tokens_T: Tensor, packed: Any) -> Tensor:
         """Every chunk in turn, from stage to stage; the output of this rank's last one."""
         pp, config = self.context.pp, self.model.config
         length = tokens_T.numel() // (self.context.tp.size if config.sequence_parallel else 1)

@@ -16,8 +16,15 @@ from typing import Any
 from megatron_redone.scoring.base import UNREADABLE, Score, paired, total
 from megatron_redone.scoring.constraint_checks import CHECKS
 
-_LANGUAGES = ("en", "zh")
-_CHOICES = {("paragraphs", "separator"): ("blank_line", "stars"), ("language", "code"): _LANGUAGES}
+_LANGUAGES = (
+    "en", "zh", "ar", "bg", "bn", "de", "es", "fa", "fi", "fr", "gu", "he", "hi", "it", "ja", "kn", "ko", "ml", "mr",
+    "ne", "pa", "pl", "pt", "ru", "sw", "ta", "te", "th", "uk", "ur", "vi",
+)  # fmt: skip
+_CHOICES = {
+    ("paragraphs", "separator"): ("blank_line", "stars"),
+    ("sentences", "splitter"): ("marks", "punkt"),
+    ("language", "code"): _LANGUAGES,
+}
 
 
 @dataclass(frozen=True)
@@ -66,6 +73,8 @@ def constraint_problems(value: Mapping[str, Any]) -> list[str]:
 
 
 def _type_problem(expected: Any, given: Any) -> str:
+    if expected is bool:
+        return "" if isinstance(given, bool) else "true or false"
     if expected is str:
         return "" if isinstance(given, str) and given.strip() else "a text that is not empty"
     if expected == tuple[str, ...]:

@@ -16,11 +16,11 @@ from megatron_redone.scoring.normalise import loose, tidy
 MAX_LETTERS = 26
 MIN_LANGUAGE_SHARE = 0.7
 
-_HAN = "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
+HAN = "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
 _UNIT = re.compile(
-    rf"(?P<han>[{_HAN}])|(?P<latin>[A-Za-z\u00c0-\u024f]+(?:['’-][A-Za-z\u00c0-\u024f]+)*)|(?P<other>[^\W\d_])"
+    rf"(?P<han>[{HAN}])|(?P<latin>[A-Za-z\u00c0-\u024f]+(?:['’-][A-Za-z\u00c0-\u024f]+)*)|(?P<other>[^\W\d_])"
 )
-_WORD = re.compile(rf"[{_HAN}]|[^\W{_HAN}]+(?:['’.,-][^\W{_HAN}]+)*")
+_WORD = re.compile(rf"[{HAN}]|[^\W{HAN}]+(?:['’.,-][^\W{HAN}]+)*")
 _SEPARATORS = {"zh": re.compile("[,，、]"), "en": re.compile(",")}
 _CUE_END = re.compile(r"\s*[:：]\s*")
 

@@ -11,6 +11,7 @@ import torch.distributed as dist
 from megatron_redone.data.document import Document
 from megatron_redone.generation.base import SamplingParams
 from megatron_redone.generation.megatron_engine import MegatronGenerator
+from megatron_redone.generation.token_scores import Continuation, MegatronTokenScorer
 from megatron_redone.models.config import ModelShape
 from megatron_redone.models.presets import get_preset
 from megatron_redone.objectives.dapo import DAPO
@@ -66,6 +67,9 @@ def trajectory(context: ParallelContext, shape: ModelShape, max_tokens: int = 40
     prompts = [list(range(3, 3 + length)) for length in (4, 11, 7)]
     params = SamplingParams(max_new_tokens=6, num_samples=2, stop_ids=(1,), seed=3)
     completions = generator.generate(prompts, params, ["a", "b", "c"])
+    ((greedy,),) = generator.generate(prompts[:1], SamplingParams(max_new_tokens=3, temperature=0.0), ["g"])
+    asked = [Continuation(prompts[0], greedy.token_ids), Continuation(prompts[1], (9,)), Continuation(prompts[1], (8,))]
+    scores = MegatronTokenScorer(generator, max_tokens=16).score([*asked, Continuation((5,), (6, 7, 8))])
     return {
         "loss": [step["loss"] for step in metrics],
         "grad_norm": [step["grad_norm"] for step in metrics],
@@ -75,6 +79,8 @@ def trajectory(context: ParallelContext, shape: ModelShape, max_tokens: int = 40
         "alone": [c.token_ids for c in generator.generate(prompts[:1], params, ["a"])[0]],  # replicas without a prompt
         "tokens": [[c.token_ids for c in group] for group in completions],
         "logprobs": [[c.logprobs for c in group] for group in completions],
+        "scores": [score.logprobs for score in scores],
+        "greedy": [score.is_greedy for score in scores],
     }
 
 

@@ -62,6 +62,9 @@ def test_layout_equals_one_process(
         torch.testing.assert_close(result["weights"][name], weight, rtol=0.0, atol=5e-6, msg=name)
     assert result["tokens"] == reference["tokens"]
     assert result["alone"] == reference["alone"] == reference["tokens"][0]
+    assert result["greedy"] == reference["greedy"] == [True, False, False, False]
+    for ours, theirs in zip(result["scores"], reference["scores"], strict=True):
+        assert ours == pytest.approx(theirs, abs=1e-5)
     for ours, theirs in zip(result["logprobs"], reference["logprobs"], strict=True):
         for one, other in zip(ours, theirs, strict=True):
             assert one == pytest.approx(other, abs=1e-5)
