@@ -72,10 +72,11 @@ def _open(options: EvaluateOptions, stack: ExitStack) -> tuple[EngineLanguageMod
     from megatron_redone.evaluation.general.language_model import EngineLanguageModel, LanguageModelSettings
     from megatron_redone.evaluation.general.response_cache import ResponseCache
     from megatron_redone.evaluation.model_answers import weights_identity
-    from megatron_redone.generation.factory import open_model
     from megatron_redone.generation.megatron_engine import MegatronGenerator
+    from megatron_redone.generation.open_model import open_model
     from megatron_redone.generation.token_scores import MegatronTokenScorer
     from megatron_redone.launch.environment import from_environ
+    from megatron_redone.models.families import read_shape
     from megatron_redone.parallel.config import ParallelConfig
     from megatron_redone.parallel.context import build_context, shutdown
 
@@ -84,10 +85,13 @@ def _open(options: EvaluateOptions, stack: ExitStack) -> tuple[EngineLanguageMod
     if place.world_size > 1:
         raise InputError(f"evaluate runs in one process, not in {place.world_size}; start it without torchrun")
     torch.set_num_threads(place.threads)
-    stack.callback(shutdown) if options.engine == "megatron" else None
-    layout = ParallelConfig()
-    opened = open_model(options.model, options.engine, options.batch_size, lambda: build_context(layout))
+    read_shape(options.model)  # a folder that holds no model is told before anything is built
+    layout = ParallelConfig(precision=options.precision)
+    context = build_context(layout)
+    stack.callback(shutdown)
+    opened = open_model(options.model, options.engine, options.batch_size, context)
     engine = opened.engine
+    stack.callback(engine.close)
     scorer = MegatronTokenScorer(engine) if isinstance(engine, MegatronGenerator) else None
     template = _template(options, opened.tokenizer)
     how: dict[str, Any] = {
