@@ -38,6 +38,7 @@ class RecordedGenerator:
     def __init__(self, engine: GenerationEngine, folder: Path, context: ParallelContext) -> None:
         self.engine, self.folder, self.context = engine, folder, context
         self.recalled = self._batches = self._version = 0
+        self._progressed = False  # the first rollout of a start is finished in any case, so that every start gets on
 
     def generate(
         self, prompts: Sequence[Sequence[int]], params: SamplingParams, keys: Sequence[str]
@@ -45,13 +46,13 @@ class RecordedGenerator:
         """As the engine's.
 
         Raises:
-            Interrupted: a stop was asked for between two batches of a rollout; what was sampled stays.
+            Interrupted: a stop was asked for between two batches of a rollout that is not the first one; what was
+                sampled stays.
         """
-        stop = agreed_stop(self.context) if self._batches else 0
+        stop = agreed_stop(self.context) if self._batches and self._progressed else 0
         if stop:
             raise stopped(
-                f"stopped in the middle of rollout {self._version}, after {self._batches} batch(es) of prompts; "
-                "they are kept, and the same command goes on from the last checkpoint",
+                f"in the middle of rollout {self._version}, whose {self._batches} batch(es) of answers are kept",
                 stop,
             )
         path = self.folder / f"{self._version:06d}-{_hash(prompts, params, keys)}.safetensors"
@@ -67,6 +68,7 @@ class RecordedGenerator:
 
     def update_weights(self, stream: Iterable[tuple[str, Any]], version: int) -> None:
         """Hands the weights on; a new rollout begins."""
+        self._progressed = self._progressed or self._batches > 0
         self._version, self._batches = version, 0
         self.engine.update_weights(stream, version)
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from megatron_redone.checkpoint.config import DEFAULT_CHECKPOINTS, CheckpointConfig
 from megatron_redone.checkpoint.distributed import CheckpointSeries, has_checkpoint
+from megatron_redone.common.errors import Interrupted
 from megatron_redone.common.files import atomic_write_json, disk_full_reported
 from megatron_redone.common.jsonl import read_jsonl_lenient
 from megatron_redone.common.logging import Progress, get_logger
@@ -104,7 +105,8 @@ class TrainingRun:
         Args:
             state, restore: what the stage itself keeps between steps, as JSON.
         Raises:
-            Interrupted: a stop was asked for (Preempted: not by Ctrl-C); a checkpoint was written.
+            Interrupted: a stop was asked for (Preempted: not by Ctrl-C); a checkpoint was written. A step that is long
+                may look for a stop itself and raise it, as long as it has changed neither engine nor ledger.
         """
         start = self._resume(engine, restore)
         if not self._samples.start(start):
@@ -116,7 +118,11 @@ class TrainingRun:
             progress.start_at(start)
             for step in range(start, num_steps):
                 began, tokens_before = time.monotonic(), self.trained_tokens
-                metrics = dict(step_function(step))
+                before = dict(state())
+                try:
+                    metrics = dict(step_function(step))
+                except Interrupted as error:
+                    raise self._stopped_within(engine, step, before, error) from error
                 seconds = time.monotonic() - began
                 self._record(step, metrics, seconds, stragglers.after_step())
                 rate = (self.trained_tokens - tokens_before) / max(seconds, 1e-9)
@@ -137,6 +143,16 @@ class TrainingRun:
             self.checkpoints.finish()
             self._samples.pack()
         self._write_metrics()
+
+    def _stopped_within(
+        self, engine: MegatronEngine, step: int, before: Mapping[str, Any], error: Interrupted
+    ) -> Interrupted:
+        """Checkpoints the state from before a step that ended in its middle; the error that ends the run."""
+        if step and not (self.checkpoints.root / f"step-{step:06d}").exists():
+            self._save(engine, step, before)
+        self.checkpoints.finish()
+        done = f"stopped after step {step}" if step else "stopped within the first step"
+        return type(error)(f"{self.name}: {done}; {error}; the same command goes on from there")
 
     def close(self) -> None:
         """Writes out what TensorBoard and the list of samples have not yet."""

@@ -32,7 +32,7 @@ def contents(output: Path) -> dict[str, tuple[int, str]]:
 
 PROVED_ALONE = {
     "sns_bench_rows", "interaction_logs", "interactions", "general_text", "filter", "tone_model", "regmix_mixtures",
-    "regmix_proxies", "regmix_fit", "stats", "judge_agreement", "pairs",
+    "regmix_proxies", "regmix_fit", "stats", "judge_agreement", "pairs", "dpo",
 }  # fmt: skip
 """Kinds that no training stage of the recipe needs; tests of their own run them."""
 

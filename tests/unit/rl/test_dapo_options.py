@@ -19,6 +19,7 @@ import pytest
 from megatron_redone.common.errors import DataError, Interrupted, RedoneError, TrainingError
 from megatron_redone.curation.refine import MeasuredRow, curriculum_ranks, write_difficulty
 from megatron_redone.data.chat_template import ChatTemplate
+from megatron_redone.data.conversation import Message
 from megatron_redone.generation.base import Completion, SamplingParams
 from megatron_redone.parallel.context import ParallelContext
 from megatron_redone.rl import recorded_generator, training_documents as documents_module
@@ -316,18 +317,22 @@ def test_recorded_completions_are_given_again_and_nothing_else_is(
 def test_a_stop_in_the_middle_of_a_rollout_keeps_what_was_sampled(
     template: ChatTemplate, parallel_context: ParallelContext, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    question = Message(role="user", content="Calculate: 3 + 1")
+
     def rollout(generator: RecordedGenerator) -> list[str]:
         sampler = GroupSampler(config(), PromptQueue(ROWS, 1.0, 0), template, 0)
         generator.update_weights([], 0)
+        generator.generate([template.prompt_ids([question])], SamplingParams(2), ["the first rollout"])
+        generator.update_weights([], 1)
         return [one.row.id for one in sampler.next_informative_groups(generator).groups]
 
     whole = Counting(template, half_right)
     expected = rollout(RecordedGenerator(whole, tmp_path / "whole", parallel_context))
-    assert whole.calls > 1
+    assert whole.calls > 2
     engine = Counting(template, half_right)
     stops = iter([signal.SIGINT])
     monkeypatch.setattr(recorded_generator, "agreed_stop", lambda context: next(stops))
-    with pytest.raises(Interrupted, match=r"middle of rollout 0, after 1 batch\(es\)"):
+    with pytest.raises(Interrupted, match=r"middle of rollout 1, whose 1 batch\(es\)"):
         rollout(RecordedGenerator(engine, tmp_path / "parts", parallel_context))
     monkeypatch.setattr(recorded_generator, "agreed_stop", lambda context: 0)
     assert rollout(RecordedGenerator(engine, tmp_path / "parts", parallel_context)) == expected
