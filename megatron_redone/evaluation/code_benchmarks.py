@@ -24,6 +24,7 @@ from megatron_redone.scoring.unit_tests import UnitTests, defined_names, parsed,
 from megatron_redone.tasks.base import answer_after_thought
 
 CodeBenchmark = Literal["humaneval", "mbpp"]
+_FENCE_LINE = re.compile(r"^\s*```[^\n`]*$", re.MULTILINE)
 _FENCE = re.compile(r"```[ \t]*(?:python3?|py)?[ \t]*\r?\n(?P<code>.*?)(?:\n?```|\Z)", re.DOTALL | re.IGNORECASE)
 _THOUGHT = re.compile("</?think>")
 _MBPP_BLOCK = re.compile(r"\[BEGIN\]\s*\n(?P<code>.*?)(?:\[DONE\]|\Z)", re.DOTALL)
@@ -84,9 +85,9 @@ def extract_program(benchmark: CodeBenchmark, problem: CodeProblem, completion: 
     """The program in a model's answer; None where there is none. Only syntax is read, nothing is run.
 
     The last fenced block (for MBPP also `[BEGIN] ... [DONE]`) that defines the entry point is the program; without one,
-    the whole text if it defines it. For HumanEval what lies before the function in the prompt (imports, helpers) is put
-    in front, and a text that does not define the function continues the prompt: it is cut at the first line that is
-    not indented.
+    the whole text if it defines it, or what stands before or after a fence that has no other half. For HumanEval what
+    lies before the function in the prompt (imports, helpers) is put in front, and a text that does not define the
+    function continues the prompt: it is cut at the first line that is not indented.
     """
     answer = answer_after_thought(completion) if _THOUGHT.search(completion) else completion
     if answer is None or not answer.strip():
@@ -95,7 +96,7 @@ def extract_program(benchmark: CodeBenchmark, problem: CodeProblem, completion: 
     if benchmark == "mbpp":
         blocks += [match["code"] for match in _MBPP_BLOCK.finditer(answer)]
     header = _header(problem) if benchmark == "humaneval" else ""
-    for text in [*reversed(blocks), answer]:
+    for text in [*reversed(blocks), answer, *_beside_a_fence(answer)]:
         if not syntax_problem(text) and problem.entry_point in defined_names(text):
             return text if syntax_problem(f"{header}{text}") else f"{header}{text}"
     if benchmark == "mbpp":
@@ -106,6 +107,12 @@ def extract_program(benchmark: CodeBenchmark, problem: CodeProblem, completion: 
         if lines.strip() and not syntax_problem(program):
             return program
     return None
+
+
+def _beside_a_fence(answer: str) -> list[str]:
+    """What stands before the first fence and what follows the last one: an answer may open or close it only."""
+    marks = list(_FENCE_LINE.finditer(answer))
+    return [answer[: marks[0].start()], answer[marks[-1].end() :]] if marks else []
 
 
 def score_code(benchmark: CodeBenchmark, problems: Sequence[CodeProblem], completions: Sequence[str]) -> list[Score]:

@@ -86,6 +86,7 @@ def test_forms_of_an_answer_to_humaneval(humaneval: list[CodeProblem]) -> None:
         f"```python\nprint(1)\n```\nthen\n```py\n{own}\n```",
         f"```\n{body}```",
         f"```python\n{own}",
+        f"{own}\n```\nThis adds k.",
         whole,
         own,
         f"<think>\n```python\ndef spin(n, k): return 0\n```\n</think>\n```python\n{own}\n```",
