@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from collections.abc import Sequence
@@ -10,7 +11,7 @@ from pathlib import Path
 import typer
 
 from megatron_redone.cli.curate import print_settings
-from megatron_redone.common.errors import ConfigError
+from megatron_redone.common.errors import ConfigError, InputError
 from megatron_redone.common.logging import CONSOLE
 from megatron_redone.launch.environment import from_environ
 from megatron_redone.launch.processes import redone_command, run_on_host
@@ -46,6 +47,29 @@ def train_stage(
     if nproc > 1 and place.world_size == 1:
         raise typer.Exit(run_on_host(redone_command(sys.argv[1:]), nproc, os.environ))
     _run_here(recipe, out, again, exit_after_minutes)
+
+
+def with_nemo_config(settings: Sequence[str], path: Path) -> list[str]:
+    """The settings with those of a YAML file of NeMo-Aligner's before the ones that are given as `key=value`.
+
+    Raises:
+        InputError: no such file, or no environment of NeMo-Aligner to read it in.
+        ConfigError: keys that are unknown here.
+    """
+    import tempfile
+
+    from megatron_redone.nemo_aligner.config import NemoAlignerConfig
+    from megatron_redone.nemo_aligner.train import settings_of_file
+
+    if not path.is_file():
+        raise InputError(f"--nemo-config {path}: no such file; check the path")
+    file = [settings[0]] if settings and "=" not in settings[0] else []
+    own = list(settings[len(file) :])
+    named = [setting.partition("=")[2] for setting in own if setting.startswith("nemo_aligner.python=")]
+    environment = NemoAlignerConfig(python=Path(named[-1])) if named else NemoAlignerConfig()
+    with tempfile.TemporaryDirectory() as folder:
+        found = settings_of_file(path, environment, Path(folder) / "log")
+    return [*file, *(f"{name}={json.dumps(value)}" for name, value in found.items()), *own]
 
 
 def _layout_problems(recipe: Recipe, world_size: int) -> list[str]:

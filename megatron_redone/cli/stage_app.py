@@ -25,15 +25,25 @@ def dpo_command(
     again: Again = False,
     nproc: Nproc = 1,
     exit_after_minutes: ExitAfter = None,
+    backend: Annotated[
+        str | None, typer.Option(help="native, or nemo-aligner: its own trainer drives our engine.")
+    ] = None,
+    nemo_config: Annotated[
+        Path | None,
+        typer.Option(help="YAML of NeMo-Aligner's train_gpt_dpo.py, read as settings; those given here go before it."),
+    ] = None,
 ) -> None:
     """Preference optimisation on pairs: DPO, IPO, hinge and RPO losses with an SFT term.
 
     `redone dpo model=SFT/model pairs=PAIRS epochs=2 --out DPO`, where PAIRS is what `redone curate pairs` wrote, or a
     JSONL file with prompt, chosen_response and rejected_response. An interrupted command goes on where it was.
     """
-    from megatron_redone.cli.stage import train_stage
+    from megatron_redone.cli.stage import train_stage, with_nemo_config
 
-    train_stage("dpo", settings or [], out, again, nproc, exit_after_minutes)
+    given = list(settings or [])
+    if nemo_config is not None:
+        given = with_nemo_config(given, nemo_config)
+    train_stage("dpo", given + ([f"backend={backend}"] if backend else []), out, again, nproc, exit_after_minutes)
 
 
 def rl_command(

@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 
 from megatron_redone.common.errors import TrainingError
+from megatron_redone.nemo_aligner.config import NemoAlignerConfig
 from megatron_redone.nemo_aligner.process import NemoAlignerProcess
 from megatron_redone.nemo_aligner.service import EngineService
+from megatron_redone.nemo_aligner.train import settings_of_file
 from megatron_redone.objectives.dpo import DPO
 from megatron_redone.parallel.context import ParallelContext
 from megatron_redone.training.batches import pack
@@ -97,3 +99,22 @@ def test_a_loss_that_it_does_not_know_is_told(
         service = EngineService(engine, process, made.prepared, made.texts.__getitem__, 512)
         with pytest.raises(TrainingError, match=r"NotImplementedError: preference_loss no_such_loss"):
             service.until_update()
+
+
+def test_its_yaml_is_read_with_its_references_resolved(nemo_aligner_python: Path, tmp_path: Path) -> None:
+    path = tmp_path / "gpt_dpo.yaml"
+    path.write_text(
+        "trainer: {devices: 2, dpo: {max_steps: 9, gradient_clip_val: 0.5}}\n"
+        "model:\n"
+        "  micro_batch_size: 2\n"
+        "  global_batch_size: ${multiply:${model.micro_batch_size}, 4}\n"
+        "  dpo: {ref_policy_kl_penalty: 0.2, preference_average_log_probs: true,"
+        " sft_average_log_probs: '${.preference_average_log_probs}'}\n",
+        encoding="utf-8",
+    )
+    found = settings_of_file(path, NemoAlignerConfig(python=nemo_aligner_python), tmp_path / "log.txt")
+    assert found["global_batch_size"] == 8 and found["steps"] == 9 and found["optimizer.clip_grad"] == 0.5
+    assert found["preference_logprobs"] == "mean" and found["sft.normalisation"] == "pair_token_mean"
+    path.write_text("model: {seed: '${nowhere}'}\n", encoding="utf-8")
+    with pytest.raises(TrainingError, match=r"nowhere"):
+        settings_of_file(path, NemoAlignerConfig(python=nemo_aligner_python), tmp_path / "log.txt")
