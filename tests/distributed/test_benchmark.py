@@ -13,6 +13,7 @@ from megatron_redone.launch.processes import redone_command
 pytestmark = pytest.mark.distributed
 
 
+@pytest.mark.slow
 def test_two_replicas_of_the_benchmark(tmp_path: Path) -> None:
     out = tmp_path / "out.json"
     options = "--preset qwen3-tiny --sequence-length 64 --rows 2 --steps 2 --warmup 1 --precision fp32"
