@@ -24,16 +24,20 @@ class Score:
         parsed: whether the answer could be read in the asked format.
         statistics: what `Scorer.aggregate` needs of this item, summed over items there.
         reason: why the answer scored less than 1, where more is known than that it is wrong; may be empty.
+        parts: the shares 0..1 that the value is made of, by name (such as `bleu` and `chrf`), where it is made of
+            several; for people and diagnosis, never summed.
     """
 
     value: float
     parsed: bool
     statistics: Mapping[str, float] = field(default_factory=dict)
     reason: str = ""
+    parts: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if not 0.0 <= self.value <= 1.0:
-            raise ValueError(f"a score of {self.value!r} is outside 0..1; a scorer must scale its metric")
+        for name, value in (("score", self.value), *self.parts.items()):
+            if not 0.0 <= value <= 1.0:
+                raise ValueError(f"a {name} of {value!r} is outside 0..1; a scorer must scale its metric")
 
 
 class Scorer(Protocol):

@@ -75,8 +75,12 @@ class CompletionServer:
         if config.api_key_file is not None:
             self._headers["Authorization"] = f"Bearer {_read_key(config)}"
 
-    def complete(self, messages: Sequence[Mapping[str, str]]) -> str:
+    def complete(self, messages: Sequence[Mapping[str, str]], sample: int = 0) -> str:
         """The reply to a conversation that ends with a user's turn.
+
+        Args:
+            sample: which of several replies to the same conversation; above 0 it goes to the server as `seed`, and
+                each sample is cached by itself.
 
         Raises:
             InputError: the server refuses the request (4xx but 408, 409, 425 and 429): address, model or key are wrong.
@@ -88,6 +92,8 @@ class CompletionServer:
             "temperature": self.config.temperature,
             "max_tokens": self.config.max_tokens,
         }
+        if sample:
+            request["seed"] = sample
         key = content_hash(request)
         known = self.cache.get(key) if self.cache is not None else None
         if known is not None:

@@ -81,7 +81,8 @@ def _score(text: str | None, original: Original) -> Score:
         "invented": float(len(invented)),
         "numbers": float(len(rewritten.numbers)),
     }
-    return Score(value, parsed=True, statistics=statistics, reason="; ".join(told))
+    parts = {"kept": kept, "unflipped": float(not flipped), "supported": supported}
+    return Score(value, parsed=True, statistics=statistics, reason="; ".join(told), parts=parts)
 
 
 def _size(facts: Facts) -> int:

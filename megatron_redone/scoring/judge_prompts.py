@@ -91,8 +91,14 @@ def read_verdict(reply: str) -> Shown | None:
 
 def read_score(reply: str) -> int | None:
     """The score in 1..10 of a reply; None where it cannot be read."""
+    found = read_number(reply)
+    return found if found is not None and 1 <= found <= TOP_SCORE else None
+
+
+def read_number(reply: str) -> int | None:
+    """The whole number (of two digits at most) that a reply gives as its score; None where it cannot be read."""
     found = _last_line(reply, _SCORE)
-    return int(found) if found is not None and 1 <= int(found) <= TOP_SCORE else None
+    return None if found is None else int(found)
 
 
 def _last_line(reply: str, pattern: re.Pattern[str]) -> str | None:

@@ -50,4 +50,5 @@ def _with_terms(score: Score, text: str | None, reference: TermReference) -> Sco
         return Score(0.0, parsed=False, statistics=statistics, reason=UNREADABLE)
     reason = f"{len(missing)} of {len(reference.terms)} terms are missing" if missing else ""
     share = kept / len(reference.terms) if reference.terms else 1.0
-    return replace(score, value=score.value * share, statistics=statistics, reason=reason)
+    parts = {**score.parts, "terms": share}
+    return replace(score, value=score.value * share, statistics=statistics, reason=reason, parts=parts)

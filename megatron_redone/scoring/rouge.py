@@ -59,4 +59,4 @@ def _score_one(prediction: str | None, reference: str) -> Score:
     if prediction is None:
         return Score(0.0, parsed=False, statistics=dict.fromkeys(KINDS, 0.0), reason=UNREADABLE)
     found = rouge(prediction, reference)
-    return Score(sum(found.values()) / len(KINDS), parsed=True, statistics=found)
+    return Score(sum(found.values()) / len(KINDS), parsed=True, statistics=found, parts=found)

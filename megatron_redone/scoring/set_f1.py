@@ -5,6 +5,7 @@ Both follow the usual definitions; how SNS-Bench's own scorer departs from them 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -34,6 +35,29 @@ class SetF1:
         size = total(scores, "predicted") + total(scores, "gold")
         return 2.0 * total(scores, "hits") / size if size else 0.0
 
+    def mean_of_items(self, scores: Sequence[Score]) -> float:
+        """Macro-F1 over items (scikit-learn's "samples"): every item counts alike, however many labels it has."""
+        return mean_value(scores)
+
+
+def macro_f1(predictions: Sequence[Iterable[str] | None], references: Sequence[Iterable[str]]) -> float:
+    """Macro-F1 over labels (scikit-learn's "macro"): the mean of the F1 of every label that gold or a prediction names.
+
+    An unreadable answer (None) predicts nothing; an empty set counts as the label "". 0 for no items.
+
+    Raises:
+        ValueError: the two lengths differ.
+    """
+    hits: Counter[str] = Counter()
+    sizes: Counter[str] = Counter()
+    for prediction, reference in paired(predictions, references):
+        gold = _as_set(reference)
+        predicted = frozenset[str]() if prediction is None else _as_set(prediction)
+        hits.update(predicted & gold)
+        sizes.update(predicted)
+        sizes.update(gold)
+    return sum(2.0 * hits[label] / size for label, size in sizes.items()) / len(sizes) if sizes else 0.0
+
 
 def _as_set(items: Iterable[str]) -> frozenset[str]:
     return frozenset(tidy(item) for item in items) or frozenset({""})
@@ -47,7 +71,8 @@ def _score_sets(prediction: Iterable[str] | None, reference: Iterable[str]) -> S
     predicted = _as_set(prediction)
     hits = len(predicted & gold)
     statistics = {"hits": float(hits), "predicted": float(len(predicted)), "gold": float(len(gold))}
-    return Score(2.0 * hits / (len(predicted) + len(gold)), parsed=True, statistics=statistics)
+    parts = {"precision": hits / len(predicted), "recall": hits / len(gold)}
+    return Score(2.0 * hits / (len(predicted) + len(gold)), parsed=True, statistics=statistics, parts=parts)
 
 
 @dataclass(frozen=True)
@@ -57,15 +82,17 @@ class LevelF1:
     Item value (the reward): 1 where the level is the gold level, else 0; a near miss earns nothing, because
     the benchmark gives nothing for it. The mean of the item values is `accuracy`. Aggregate: the mean of the
     F1 of each level (macro-F1) over the levels that occur as gold or as prediction among the items; an
-    unreadable answer is a miss of its gold level.
+    unreadable answer is a miss of its gold level. How near a miss is stands in the parts: `closeness` is
+    1 - |predicted - gold| / (highest - lowest level), and 0 for an unreadable answer.
     """
 
     levels: tuple[int, ...]
     name: str = "level_f1"
 
     def score(self, predictions: Sequence[int | None], references: Sequence[int]) -> list[Score]:
-        """One score per pair; statistics: `gold_L`, `predicted_L`, `hits_L` of the levels touched."""
-        return [_score_level(prediction, reference) for prediction, reference in paired(predictions, references)]
+        """One score per pair; statistics: `gold_L`, `predicted_L`, `hits_L` of the levels touched, `closeness`."""
+        width = max(self.levels) - min(self.levels)
+        return [_score_level(prediction, reference, width) for prediction, reference in paired(predictions, references)]
 
     def aggregate(self, scores: Sequence[Score]) -> float:
         """Macro-F1 over the levels that occur."""
@@ -80,16 +107,23 @@ class LevelF1:
         """The mean of the item values: the share of items whose level is right."""
         return mean_value(scores)
 
+    def closeness(self, scores: Sequence[Score]) -> float:
+        """The mean of `closeness`: 1 where all levels are right, and more than accuracy where misses are near."""
+        return total(scores, "closeness") / len(scores) if scores else 0.0
+
     def _level_f1(self, scores: Sequence[Score], level: int) -> float | None:
         size = total(scores, f"predicted_{level}") + total(scores, f"gold_{level}")
         return 2.0 * total(scores, f"hits_{level}") / size if size else None
 
 
-def _score_level(prediction: int | None, reference: int) -> Score:
+def _score_level(prediction: int | None, reference: int, width: int) -> Score:
     statistics = {f"gold_{reference}": 1.0}
     if prediction is None:
         return Score(0.0, parsed=False, statistics=statistics, reason=UNREADABLE)
     statistics[f"predicted_{prediction}"] = 1.0
     if prediction == reference:
         statistics[f"hits_{reference}"] = 1.0
-    return Score(float(prediction == reference), parsed=True, statistics=statistics)
+    closeness = max(1.0 - abs(prediction - reference) / width, 0.0) if width else float(prediction == reference)
+    statistics["closeness"] = closeness
+    value = float(prediction == reference)
+    return Score(value, parsed=True, statistics=statistics, parts={"closeness": closeness})

@@ -106,7 +106,8 @@ class BleuChrf:
             statistics[f"bleu_total_{order + 1}"] = float(bleu.totals[order])
         if prediction is None:
             return Score(0.0, parsed=False, statistics=statistics, reason=UNREADABLE)
-        return Score((statistics["bleu"] + statistics["chrf"]) / 2, parsed=True, statistics=statistics)
+        parts = {name: statistics[name] for name in ("bleu", "chrf")}
+        return Score((parts["bleu"] + parts["chrf"]) / 2, parsed=True, statistics=statistics, parts=parts)
 
 
 def edit_distance(first: str, second: str) -> int:
