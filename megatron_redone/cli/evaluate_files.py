@@ -41,7 +41,10 @@ def evaluate_files(options: EvaluateOptions) -> None:
         "data": {file: sha256_file(options.data / file) for file in rows},
         "limit": options.limit,
     }
-    settings["prompts"] = {file: "prompt set" if file in own_prompts else "built in" for file in rows}
+    settings["prompts"] = {
+        file: f"{'prompt set' if file in own_prompts else 'built in'}, sha256 {prompt.sha256}"
+        for file, prompt in prompts.items()
+    }
     num_scored = {file: min(len(of_file), options.limit or len(of_file)) for file, of_file in rows.items()}
     outputs, more, notes = _outputs(options, benchmark, rows, num_scored, prompts)
     answered = {file: Answered(rows[file], of_file) for file, of_file in outputs.items()}

@@ -6,6 +6,7 @@ published figures and are never a reward: rewards are the scorers of the task ca
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -57,6 +58,11 @@ class Prompt:
 
     system: str
     user: str
+
+    @property
+    def sha256(self) -> str:
+        """What tells two prompts apart, in 64 hexadecimal digits."""
+        return hashlib.sha256(f"{self.system}\0{self.user}".encode()).hexdigest()
 
 
 @dataclass(frozen=True)

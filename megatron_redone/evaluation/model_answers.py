@@ -66,7 +66,7 @@ def identity(
         "model": str(model.resolve()),
         "weights": weights_identity(model),
         "engine": engine,
-        "prompts": {file: hashlib.sha256(f"{p.system}\0{p.user}".encode()).hexdigest() for file, p in prompts.items()},
+        "prompts": {file: prompt.sha256 for file, prompt in prompts.items()},
         "data": {file: sha256_file(path) for file, path in data.items()},
         "settings": fixed,
     }

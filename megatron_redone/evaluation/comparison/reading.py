@@ -14,7 +14,6 @@ from megatron_redone.common.jsonl import read_jsonl
 from megatron_redone.evaluation.results import PREDICTIONS, RESULTS, SCORES, read_item_scores, read_results
 from megatron_redone.reporting.schema import EvaluationResult, Prediction, read_result, validate_result
 
-ANSWERING = "answering.json"
 STAGE = "stage"
 """Name of the benchmark that a recipe's held-out rows are."""
 GENERAL_CAPABILITY = "general"
@@ -136,26 +135,14 @@ def _of_benchmark(folder: Path) -> Evaluation:
         if name in tasks[line.task]:
             raise DataError(f"{folder / SCORES}: {line.task} has the row {name} twice; run `redone evaluate` again")
         tasks[line.task][name] = Item(line.value, line.parsed, line.statistics)
-    settings = dict(result.settings)
-    path = folder / ANSWERING
-    if path.is_file():
-        settings["prompts"] = _prompt_hashes(path)
     return Evaluation(
         folder=folder,
         benchmark=result.benchmark,
         tasks=tasks,
         reported={name: _reported(values, folder, name) for name, values in result.tasks.items()},
         groups={name: str(values.get("group", name)) for name, values in result.tasks.items()},
-        settings=_flat(settings),
+        settings=_flat(result.settings),
     )
-
-
-def _prompt_hashes(path: Path) -> Any:
-    """The hashes of the prompts by file, which tell two prompt sets apart."""
-    try:
-        return json.loads(path.read_bytes())["prompts"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{path}: cannot be read ({error!r}); run `redone evaluate` again") from error
 
 
 def _reported(values: Mapping[str, Any], folder: Path, task: str) -> float:

@@ -260,15 +260,14 @@ def test_what_names_the_models_side_may_differ(tmp_path: Path) -> None:
     assert "how the answers of one run were generated is not known" in result.comparisons[0].notes[0]
 
 
-def test_other_prompt_sets_are_told_apart_by_the_answers_own_record(tmp_path: Path) -> None:
-    folders = [
-        write_benchmark(tmp_path / name, {"t": coins(0.5, 20, 0), "u": [1.0, 0.0]}, settings={"prompts": {"t": "set"}})
-        for name in ("a", "b")
-    ]
-    assert reasons(compared(*folders)) == []
-    for folder in folders:
-        atomic_write_json(folder / "answering.json", {"prompts": {"t": folder.name}})
-    assert reasons(compared(*folders))[0].startswith('quiz/t: prompts differs: "a" against "b"')
+def test_other_prompts_are_told_apart_by_their_hashes(tmp_path: Path) -> None:
+    values = {"t": coins(0.5, 20, 0), "u": [1.0, 0.0]}
+    first, same, other = (
+        write_benchmark(tmp_path / name, values, settings={"prompts": {"t": f"built in, sha256 {digest}"}})
+        for name, digest in (("a", "0a"), ("b", "0a"), ("c", "0b"))
+    )
+    assert reasons(compared(first, same)) == []
+    assert reasons(compared(first, other))[0].startswith('quiz/t: prompts differs: "built in, sha256 0a" against')
 
 
 def test_missing_items_are_refused_or_left_out_and_counted(tmp_path: Path) -> None:
