@@ -13,6 +13,9 @@ PIP_INSTALL = $(VENV)/bin/python -m pip install --disable-pip-version-check --qu
 TORCH_OPTION = $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 # One thread a process: tests start several processes on few cores, and results stay the same on every machine.
 PYTEST = OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(VENV)/bin/python -m pytest
+# Two workers; tests that start processes themselves share one of them (tests/conftest.py).
+WORKERS ?= 2
+IN_WORKERS = -n $(WORKERS) --dist loadgroup
 
 # Prints the first Python that can make our environment, or says what is missing.
 define FIND_PYTHON
@@ -48,10 +51,10 @@ quickstart: install  ## the whole recipe in small on the CPU, from raw text to a
 	$(VENV)/bin/redone run examples/quickstart/recipe.yaml $(ARGS)
 
 test: lint  ## style, types and every test that is not slow
-	$(PYTEST) -m "not slow"
+	$(PYTEST) $(IN_WORKERS) -m "not slow"
 
 test-full: lint  ## the same with the slow tests
-	$(PYTEST)
+	$(PYTEST) $(IN_WORKERS)
 
 test-faults: install  ## the long fault tests (kills, stops, restarts); what they cost goes to runs/faults.md
 	$(PYTEST) tests/faults -m faults --fault-table runs/faults.json

@@ -69,6 +69,7 @@ EXTRAS = {
     "gguf": GGUF,
     "dev": [
         "pytest>=8.3,<10",
+        "pytest-xdist>=3.6,<4",
         "hypothesis>=6.110,<7",
         "ruff>=0.12,<0.18",
         "mypy>=1.15,<3",

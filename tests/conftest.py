@@ -42,8 +42,16 @@ def fixed_seeds() -> None:
         torch.manual_seed(0)
 
 
+STARTS_PROCESSES = ("distributed", "faults", "integration", "slurm")
+"""Folders whose tests start ranks, commands or clusters; with pytest-xdist one worker runs them one after the other."""
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skips tests marked `gpu` where there is no CUDA device."""
+    """Keeps tests that start processes in one worker; skips those marked `gpu` where there is no CUDA device."""
+    folder = Path(__file__).parent
+    for item in items:
+        if item.path.relative_to(folder).parts[0] in STARTS_PROCESSES:
+            item.add_marker(pytest.mark.xdist_group("processes"))
     marked = [item for item in items if item.get_closest_marker("gpu")]
     if not marked:
         return
