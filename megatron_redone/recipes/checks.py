@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from megatron_redone.common.errors import DataError, InputError
+from megatron_redone.config.loading import load_yaml
 from megatron_redone.recipes.config import (
     BaselinesStage,
     DiagnoseStage,
@@ -130,8 +130,10 @@ def _unusable(recipe: Recipe, stage: StageConfig, field: str, path: Path) -> Ite
             yield from _row_problems(path / file, refused_share)
         elif not (path / file).is_file():
             yield f"{path / file} is not there; the stage reads its rows from it"
-    elif field == "diagnosis":
-        yield from bucket_problems(path / "diagnosis.json")
+    elif field == "diagnosis" and not (path / "diagnosis.json").is_file():
+        yield f"{path / 'diagnosis.json'} is not there; a diagnosis is a folder with that file"
+    elif field == "bucket":
+        yield from bucket_problems(path)
 
 
 def _rows_read_by(stage: StageConfig) -> str | None:
@@ -179,17 +181,16 @@ def _row_problems(file: Path, refused_share: float) -> Iterator[str]:
 
 
 def bucket_problems(file: Path) -> Iterator[str]:
-    """Tasks of a weak bucket, which a person may have edited, that nobody knows."""
+    """Tasks of an edited bucket, `tasks:` with a name each, that nobody knows."""
     from megatron_redone.tasks.catalogue import get_task
 
-    if not file.is_file():
-        yield f"{file} is not there; a diagnosis is a folder with that file"
-        return
     try:
-        bucket = json.loads(file.read_text(encoding="utf-8"))["weak_bucket"]
-        tasks = [str(task) for task in bucket]
-    except (ValueError, KeyError, TypeError) as error:
-        yield f"{file}: weak_bucket cannot be read ({error!r}); it is a list of tasks"
+        tasks = load_yaml(file).get("tasks")
+    except InputError as error:
+        yield str(error)
+        return
+    if not isinstance(tasks, dict) or not tasks:
+        yield f"{file}: tasks={tasks!r} names none; list at least one under `tasks:`"
         return
     for task in tasks:
         yield from _told(lambda task=task: get_task(task))  # type: ignore[misc]

@@ -88,7 +88,9 @@ def stage_cost(recipe: Recipe, name: str, shape: ModelShape | None, num_gpus: in
     work = _work(recipe, stage, shape)
     memory = rank_bytes(shape, stage, num_gpus) if isinstance(stage, ModelStage) else None
     seconds = None
-    if work is not None and cluster is not None:
+    if (
+        work is not None and cluster is not None and not isinstance(stage, RegMixProxiesStage)
+    ):  # start-up outweighs them
         seconds = _seconds(work, shape, cluster, num_gpus)
     return StageCost(work, seconds, memory)
 

@@ -145,7 +145,7 @@ def _states(recipe: Recipe, rerun_on_new_code: bool) -> dict[str, str]:
             text = f"done ({found.reason})" if found.reason else "done"
         else:
             text = {"absent": "to do", "begun": "goes on", "again": "again", "changed": "again"}[found.state]
-            text += f" ({found.reason})" if found.reason and found.state != "absent" else ""
+            text += f" ({found.reason})" if found.reason else ""
         told.setdefault(run.name, []).append(text)
     return {name: "; ".join(dict.fromkeys(texts)) for name, texts in told.items()}
 

@@ -20,11 +20,12 @@ from megatron_redone.parallel.config import ParallelConfig
 from megatron_redone.parallel.context import ParallelContext, build_context
 from megatron_redone.recipes.execution import Execution
 from megatron_redone.recipes.graph import Recipe, StageRun
+from megatron_redone.recipes.provenance import utc_now
 from megatron_redone.recipes.stage_config import ModelStage
 from megatron_redone.recipes.stages import EXECUTORS, ON_ONE_RANK
-from megatron_redone.recipes.standing import only_problems
+from megatron_redone.recipes.standing import disagreements, missing_inputs
 from megatron_redone.recipes.worker_pool import WorkerPool
-from megatron_redone.recipes.workspace import Workspace, utc_now
+from megatron_redone.recipes.workspace import Workspace
 from megatron_redone.reporting.schema import Status
 from megatron_redone.training.run import step_seconds
 from megatron_redone.training.stop import agreed_stop, install_stop_signals, stop_signal, stopped
@@ -59,15 +60,18 @@ class RecipeRunner:
             rerun_on_new_code: what other code made does not count as done.
 
         Raises:
-            ConfigError: what `only_stage` reads does not stand, or does not agree with the recipe.
+            ConfigError: what `only_stage` reads does not stand. (That it does not agree with the recipe is a warning.)
             Interrupted: Ctrl-C, a signal or the time limit; what was running is checkpointed.
             RedoneError: a stage failed; what was done before stays.
         """
         self.workspace = dataclasses.replace(self.workspace, rerun_on_new_code=rerun_on_new_code)
         wanted = [run for run in self.recipe.runs if only_stage in (None, run.name)]
-        if only_stage is not None and (problems := only_problems(self.workspace, wanted)):
-            raise ConfigError(problems)
         self._alone = only_stage is not None
+        if self._alone:
+            if problems := missing_inputs(self.workspace, wanted):
+                raise ConfigError(problems)
+            for difference in disagreements(self.workspace, wanted) if self.environment.is_main else ():
+                LOG.warning("%s", difference)
         began = time.monotonic()
         with self.workspace.locked_for(wanted if self._alone else None) if self.environment.is_main else nullcontext():
             again = self._prepare(from_stage, wanted)

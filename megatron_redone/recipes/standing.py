@@ -75,41 +75,42 @@ def standings(workspace: Workspace) -> Iterator[tuple[StageRun, Standing, Sequen
         try:
             found = standing(workspace, run)
         except DataError as error:
-            found = Standing("absent", str(error) if not waits_for else "")
+            made = workspace.folder(run.id) / MANIFEST  # there, but what it was made from is not
+            same = waits_for and not _settings_changed(json.loads(made.read_text(encoding="utf-8")), run)
+            found = Standing("done") if same else Standing("changed", str(error))
         if found.state != "done" or waits_for:
             waiting.add(run.id)
         yield run, found, waits_for
 
 
-def only_problems(workspace: Workspace, runs: Sequence[StageRun]) -> list[str]:
-    """Why some stages cannot be run by themselves: what they read is not there, or was made by another recipe.
-
-    What they read directly must stand. All that it was made of must agree, as far as it still lies in the folder: made
-    with the settings that the recipe has now, from what stands there now. Files from outside are not read for this.
-    """
+def missing_inputs(workspace: Workspace, runs: Sequence[StageRun]) -> list[str]:
+    """What some stages read of others and does not stand: they cannot be run by themselves."""
     wanted = {run.id for run in runs}
-    found: dict[str, None] = {}
-    for run in runs:
-        for field, reference in run.inputs.items():
-            if (
-                not is_path(reference)
-                and reference not in wanted
-                and not workspace.stands(workspace.recipe.run_of(reference))
-            ):
-                found[f"stage {run.id}: {field}={reference!r} is not done in {workspace.root}; run it first"] = None
-    waiting, seen = [name for run in runs for name in run.dependencies], set(wanted)
+    return [
+        f"stage {run.id}: {field}={reference!r} is not done in {workspace.root}; run that stage first"
+        for run in runs
+        for field, reference in run.inputs.items()
+        if not is_path(reference) and reference not in wanted and not (workspace.folder(reference) / MANIFEST).is_file()
+    ]
+
+
+def disagreements(workspace: Workspace, runs: Sequence[StageRun]) -> list[str]:
+    """What some stages read, directly or not, that a whole run of this recipe would make again first.
+
+    That is what was made with other settings than the recipe has now, or from something else than stands there now.
+    What no longer lies in the folder, and files from outside, are not looked at.
+    """
+    found: list[str] = []
+    waiting, seen = [name for run in runs for name in run.dependencies], {run.id for run in runs}
     while waiting:
         name = waiting.pop(0)
-        if name in seen:
-            continue
-        seen.add(name)
-        run = workspace.recipe.run_of(name)
-        waiting += run.dependencies
-        if workspace.stands(run) and (problem := _disagrees(workspace, run)):
-            found[f"stage {name}: {problem}; run the recipe without --only, or give the settings it was made with"] = (
-                None
-            )
-    return list(found)
+        if name not in seen:
+            seen.add(name)
+            run = workspace.recipe.run_of(name)
+            waiting += run.dependencies
+            if workspace.stands(run) and (difference := _disagrees(workspace, run)):
+                found.append(f"{name} {difference}; without --only it would be run again first")
+    return found
 
 
 def _disagrees(workspace: Workspace, run: StageRun) -> str:

@@ -5,13 +5,10 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import json
-import platform
 import shutil
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from importlib import metadata
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -20,16 +17,15 @@ from megatron_redone.common.files import atomic_write_json, fsync_directory, sha
 from megatron_redone.common.logging import get_logger
 from megatron_redone.recipes.code_version import code_version
 from megatron_redone.recipes.graph import Recipe, StageRun
+from megatron_redone.recipes.provenance import hash_from_outside, machine as machine, versions as versions
 from megatron_redone.recipes.stage_config import is_path
 from megatron_redone.reporting.schema import Comparison, FileRecord, Manifest, Run, RunStage, Status
-from megatron_redone.version import __version__
 
 LOG = get_logger("recipe")
 MANIFEST = "manifest.json"
 UNPUBLISHED = ("checkpoints", "work.json")
 """What a work folder holds that its artefact does not."""
 BLEND = "blend"
-VERSIONED_PACKAGES = ("torch", "megatron-core", "transformers", "numpy", "sentencepiece", "sacrebleu")
 
 
 @dataclass(frozen=True)
@@ -65,7 +61,7 @@ class Workspace:
             if not path.exists():
                 remedy = "paths are relative to the recipe file" if is_path(reference) else "run that stage first"
                 raise DataError(f"{run.id}: {field}={reference!r} needs {path}, which is not there; {remedy}")
-            digest = _hash_from_outside(path) if is_path(reference) else self.artefact_hash(reference)
+            digest = hash_from_outside(path) if is_path(reference) else self.artefact_hash(reference)
             records[field] = FileRecord(path=reference, sha256=digest)
         return records
 
@@ -250,26 +246,6 @@ class Workspace:
         atomic_write_json(self.root / "run.json", record.model_dump(mode="json"))
 
 
-_HASHES: dict[tuple[Path, tuple[tuple[str, int, int, int], ...]], str] = {}
-SECONDS_TO_SETTLE = 2.0
-"""A file changed more recently may change again without another time stamp: its hash is not kept."""
-
-
-def _hash_from_outside(path: Path) -> str:
-    """SHA-256 of a file or folder, computed once a process as long as no size or time stamp in it changes."""
-    files = [path] if path.is_file() else sorted(one for one in path.rglob("*") if one.is_file())
-    stats = [file.stat() for file in files]
-    marks = ((str(file), s.st_ino, s.st_size, s.st_mtime_ns) for file, s in zip(files, stats, strict=True))
-    key = path.resolve(), tuple(marks)
-    if key not in _HASHES:
-        newest = max((s.st_mtime for s in stats), default=0.0)
-        digest = sha256_path(path)
-        if time.time() - newest < SECONDS_TO_SETTLE:
-            return digest
-        _HASHES[key] = digest
-    return _HASHES[key]
-
-
 def stage_settings(run: StageRun) -> dict[str, Any]:
     """Everything that decides a stage run's result, apart from its inputs' contents."""
     settings = run.config.model_dump(mode="json")
@@ -312,36 +288,3 @@ def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
         elif old != new:
             found.append(f"{key} was {old}, now {new}")
     return found
-
-
-def machine() -> dict[str, Any]:
-    """Processor and system of this host, without its name."""
-    import psutil
-
-    model = ""
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.is_file():
-        lines = [line for line in cpuinfo.read_text().splitlines() if line.startswith("model name")]
-        model = lines[0].partition(":")[2].strip() if lines else ""
-    return {
-        "processor": model or platform.processor() or platform.machine(),
-        "cores": psutil.cpu_count(logical=True) or 0,
-        "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
-        "system": f"{platform.system()} {platform.machine()}",
-    }
-
-
-def versions() -> dict[str, str]:
-    """Versions of Python and of the packages that decide results."""
-    found = {"python": platform.python_version(), "megatron-redone": __version__}
-    for package in VERSIONED_PACKAGES:
-        try:
-            found[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            continue
-    return found
-
-
-def utc_now() -> datetime:
-    """The time, for manifests."""
-    return datetime.now(UTC)
