@@ -38,13 +38,18 @@ def run_command(
     ] = None,
     dry_run: Annotated[
         bool,
-        typer.Option("--dry-run", help="Check the recipe and print layout, batches, steps and memory; run nothing."),
+        typer.Option("--dry-run", help="Check the recipe and print what stands, layout, cost and memory; run nothing."),
     ] = False,
     nproc: Annotated[int, typer.Option("--nproc", min=1, help="Processes on this host for one model.")] = 1,
     from_stage: Annotated[
         str | None, typer.Option("--from", help="Run this stage, and all that depend on it, again.")
     ] = None,
-    only_stage: Annotated[str | None, typer.Option("--only", help="Run only this stage.")] = None,
+    only_stage: Annotated[
+        str | None, typer.Option("--only", help="Run only this stage; what it reads must be done.")
+    ] = None,
+    rerun_on_new_code: Annotated[
+        bool, typer.Option("--rerun-on-new-code", help="Run stages again that other code made.")
+    ] = False,
     exit_after_minutes: Annotated[
         float | None,
         typer.Option(min=0, help="Checkpoint and end with code 75 after so long, before a batch system ends it."),
@@ -58,7 +63,7 @@ def run_command(
     """
     from megatron_redone.cli.run import run_recipe
 
-    run_recipe(recipe, overrides or [], dry_run, nproc, from_stage, only_stage, exit_after_minutes)
+    run_recipe(recipe, overrides or [], dry_run, nproc, from_stage, only_stage, exit_after_minutes, rerun_on_new_code)
 
 
 @app.command("report")

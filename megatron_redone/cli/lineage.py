@@ -64,6 +64,10 @@ def _id_tree(graph: ArtefactGraph, trace: IdTrace) -> Tree:
         _add_origin(tree.add("first written by"), graph, first)
     _add_occurrences(tree, "made into", trace.derived)
     _add_occurrences(tree, "answered as a held-out row in", trace.answered)
+    if trace.reasons:
+        branch = tree.add("taken because")
+        for reason in trace.reasons[:MOST_SHOWN]:
+            branch.add(escape(f"{_title(reason.artefact)}: {reason.sentence}"))
     branch = tree.add("trained on it" if trace.training else "trained on it: no stage could have read it")
     for found in trace.training:
         style = {"learnt": "green", "unknown": "red"}.get(found.verdict, "dim")
@@ -132,6 +136,7 @@ def _id_json(graph: ArtefactGraph, trace: IdTrace) -> dict[str, Any]:
         "made_of": [_occurrence_json(one) for one in trace.parents],
         "made_of_lost": list(trace.lost_parents),
         "made_into": [_occurrence_json(one) for one in trace.derived],
+        "reasons": [{"stage": reason.artefact.name, "reason": reason.sentence} for reason in trace.reasons],
         "training": [as_json(found) for found in trace.training],
         "started_from": [artefact.name for artefact in trace.started_from],
         "stages": _stages_json(graph, {one.artefact.folder: one.artefact for one in trace.standing}),

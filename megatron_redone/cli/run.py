@@ -25,28 +25,44 @@ def run_recipe(
     from_stage: str | None,
     only_stage: str | None,
     exit_after_minutes: float | None = None,
+    rerun_on_new_code: bool = False,
 ) -> None:
-    """Checks the recipe, then prints its plan, or starts the ranks, or runs it in this process."""
+    """Checks the recipe, then prints its plan, or starts the ranks, or runs it in this process.
+
+    Raises:
+        ConfigError: all that is wrong with the recipe and what it reads, before anything is begun.
+    """
     recipe = load_recipe(path, overrides)
     place = from_environ(os.environ)
     world_size = place.world_size if place.world_size > 1 else nproc
-    from megatron_redone.recipes.plan import input_problems, layout_problems, print_plan
+    from megatron_redone.recipes.checks import problems_before_start
+    from megatron_redone.recipes.plan import planned_gpus, print_plan
 
-    problems = [*input_problems(recipe), *layout_problems(recipe, world_size)]
-    for name in (from_stage, only_stage):
-        if name is not None and name not in recipe.stages:
-            problems.append(f"{name!r} is no stage; stages: {', '.join(recipe.stages)}")
+    problems = [
+        f"{name!r} is no stage; stages: {', '.join(recipe.stages)}"
+        for name in (from_stage, only_stage)
+        if name is not None and name not in recipe.stages
+    ]
+    if not problems:
+        gpus = planned_gpus(recipe, world_size) if dry_run else world_size
+        problems = problems_before_start(recipe, gpus, only_stage, needs_inputs=not dry_run)
     if problems:
         raise ConfigError(problems)
     if dry_run:
-        print_plan(recipe, world_size)
+        print_plan(recipe, world_size, rerun_on_new_code)
         return
     if nproc > 1 and place.world_size == 1:
         raise typer.Exit(run_on_host(redone_command(sys.argv[1:]), nproc, os.environ))
-    _run_here(recipe, from_stage, only_stage, exit_after_minutes)
+    _run_here(recipe, from_stage, only_stage, exit_after_minutes, rerun_on_new_code)
 
 
-def _run_here(recipe: Recipe, from_stage: str | None, only_stage: str | None, exit_after_minutes: float | None) -> None:
+def _run_here(
+    recipe: Recipe,
+    from_stage: str | None,
+    only_stage: str | None,
+    exit_after_minutes: float | None,
+    rerun_on_new_code: bool,
+) -> None:
     from megatron_redone.parallel.context import left_together
     from megatron_redone.recipes.runner import RecipeRunner
     from megatron_redone.reporting.html import write_report
@@ -58,7 +74,7 @@ def _run_here(recipe: Recipe, from_stage: str | None, only_stage: str | None, ex
     install_stop_signals(exit_after_minutes)
     command = shlex.join(["redone", *sys.argv[1:]])
     with left_together(place.world_size):
-        workspace = RecipeRunner(recipe, command, place).run(from_stage, only_stage)
+        workspace = RecipeRunner(recipe, command, place).run(from_stage, only_stage, rerun_on_new_code)
     if place.is_main:
         report = write_report(workspace.root, workspace.root / "report.html")
         print_summary(load_run(workspace.root), CONSOLE, report)

@@ -9,7 +9,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from io import BufferedReader
 from pathlib import Path
 from typing import Any, cast
@@ -126,17 +126,20 @@ def sha256_file(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def sha256_path(path: Path) -> str:
+def sha256_path(path: Path, leave_out: Collection[str] = ()) -> str:
     """SHA-256 of a file, or of a folder: names and contents of its files in sorted order.
 
-    Files that record only times or progress (`manifest.json`, `timing.jsonl`, `*.log`, TensorBoard events) do not
-    count, so that two runs with equal results have equal hashes.
+    Entries of the folder itself that `leave_out` names do not count. Neither do files that record only times or
+    progress (`manifest.json`, `timing.jsonl`, `*.log`, TensorBoard events), so that two runs with equal results have
+    equal hashes.
     """
     if path.is_file():
         return sha256_file(path)
     digest = hashlib.sha256()
     for file in sorted(p for p in path.rglob("*") if p.is_file()):
         name = file.relative_to(path).as_posix()
+        if name.partition("/")[0] in leave_out:
+            continue
         if file.name in ("manifest.json", "timing.jsonl") or file.suffix == ".log" or "tfevents" in file.name:
             continue
         digest.update(f"{name}\0{sha256_file(file)}\n".encode())

@@ -49,7 +49,7 @@ def sns_bench_rows(config: SNSBenchRowsConfig, folder: Path, max_refused_share: 
     found = SNSBenchRows({})
     kept: list[tuple[Row, Item]] = []
     for file in config.tasks:
-        pairs, refused = _rows_of_file(folder / f"{file}.json", file, max_refused_share)
+        pairs, refused = rows_of_file(folder / f"{file}.json", file, max_refused_share)
         found.refused += refused
         fitting = [pair for pair in pairs if _prompt_words(pair[0]) <= config.max_prompt_words]
         once = list({json.dumps(pair[0].fields, sort_keys=True): pair for pair in reversed(fitting)}.values())[::-1]
@@ -67,7 +67,12 @@ def sns_bench_rows(config: SNSBenchRowsConfig, folder: Path, max_refused_share: 
     return found
 
 
-def _rows_of_file(path: Path, file: str, max_refused_share: float) -> tuple[list[tuple[Row, Item]], list[str]]:
+def rows_of_file(path: Path, file: str, max_refused_share: float) -> tuple[list[tuple[Row, Item]], list[str]]:
+    """(row, item) of each valid item of one benchmark file, and what was refused.
+
+    Raises:
+        DataError: no such file, not a list of items, or too many of them refused.
+    """
     task = get_task(task_of_file(file))
     values = _read_list(path)
     pairs: list[tuple[Row, Item]] = []

@@ -23,6 +23,7 @@ from megatron_redone.data.config import BlendConfig
 from megatron_redone.models.config import ModelConfig
 from megatron_redone.nemo_aligner.config import NemoAlignerConfig
 from megatron_redone.nemo_aligner.mapping import problems
+from megatron_redone.recipes.cluster import ClusterConfig, ExpectConfig
 from megatron_redone.recipes.data_stages import (
     DataStatsStage,
     FilterStage,
@@ -210,6 +211,10 @@ class RecipeConfig(StrictModel):
     """Stages that do not wait for each other run side by side in so many processes (with one process a model)."""
     max_refused_share: float = Field(0.05, ge=0, le=1)
     """A data file with more bad rows than this stops the run."""
+    cluster: ClusterConfig | None = None
+    """The machines that `--dry-run` computes time and memory for; without it, for none."""
+    expect: ExpectConfig = ExpectConfig()
+    """What the dry run takes for what only the data can tell."""
     comparison: ComparisonConfig | None = None
     notes: tuple[str, ...] = ()
     """Licences and limits, printed at the end of the report."""

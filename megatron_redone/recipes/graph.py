@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from megatron_redone.common.errors import ConfigError
-from megatron_redone.config.loading import apply_overrides, load_yaml, merge_sections, validate
+from megatron_redone.config.loading import apply_overrides, merge_sections, validate
 from megatron_redone.recipes.config import SECTION_DEFAULTS, STAGE_KINDS, RecipeConfig
+from megatron_redone.recipes.recipe_file import read_recipe_file, without_null_stages
 from megatron_redone.recipes.stage_config import RUN_KEYS, StageConfig, artefacts_of, is_path
 
 _RECIPE_KEY_REMEDY = {
@@ -50,22 +51,29 @@ class Recipe:
     path: Path
     config: RecipeConfig
     stages: Mapping[str, StageConfig]
+    """Each after the stages that it reads, else in the order of the file."""
     runs: Sequence[StageRun]
     """In an order in which every run comes after what it reads."""
 
+    def run_of(self, run_id: str) -> StageRun:
+        """The run of that id."""
+        return next(run for run in self.runs if run.id == run_id)
+
 
 def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
-    """Reads, overrides and checks a recipe.
+    """Reads, overrides and checks a recipe, which may extend another (`recipe_file.py`).
 
-    An override's first part may be a stage (`explore.optimizer.lr=3e-6`) or a key of the recipe (`seed=2`).
+    An override's first part may be a stage (`explore.optimizer.lr=3e-6`) or a key of the recipe (`seed=2`);
+    `STAGE=null` takes a stage out.
 
     Raises:
         ConfigError: every problem of the file, of all stages and of the graph at once.
     """
-    data = load_yaml(path)
+    data = read_recipe_file(path)
     data = apply_overrides(data, [_of_stage(override, data.get("stages")) for override in overrides])
     if not isinstance(data.get("stages"), dict) or not data["stages"]:
         raise ConfigError([f"{path}: no stages; list them under `stages:`, each with its `kind`"])
+    data["stages"] = without_null_stages(data["stages"])
     problems: list[str] = []
     config: RecipeConfig | None = None
     try:
@@ -81,9 +89,11 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
         except ConfigError as error:
             problems += [f"stage {name}: {problem}" for problem in error.problems]
     problems += _graph_problems(data["stages"], stages)
+    ordered, circles = _ordered(stages)
+    problems += circles
     if problems or config is None:
         raise ConfigError(problems)
-    return Recipe(path, config, stages, _expand(config, stages))
+    return Recipe(path, config, ordered, _expand(config, ordered))
 
 
 def _of_stage(override: str, stages: Any) -> str:
@@ -115,23 +125,61 @@ def _graph_problems(names: Mapping[str, Any], stages: Mapping[str, StageConfig])
         for name in names
         if not re.fullmatch(r"[A-Za-z0-9_-]+", name)
     ]
+    problems += _shared_folders(names)
     for name, stage in stages.items():
         for field, reference in artefacts_of(stage):
             if is_path(reference):
                 continue
             if reference not in names:
                 near = difflib.get_close_matches(reference, names, n=1)
-                hint = f"did you mean {near[0]!r}?" if near else "name a stage above it, or a path with a slash"
+                hint = f"did you mean {near[0]!r}?" if near else "name a stage, or a path with a slash"
                 problems.append(f"stage {name}: {field}={reference!r} is no stage; {hint}")
-            elif list(names).index(reference) >= list(names).index(name):
-                problems.append(
-                    f"stage {name}: {field}={reference!r} stands below it; a stage reads stages listed above it"
-                )
             elif reference in stages and stages[reference].per_seed and not stage.per_seed:
                 problems.append(
                     f"stage {name}: {field}={reference!r} runs once per seed; set per_seed: true here as well"
                 )
     return problems
+
+
+def _shared_folders(names: Mapping[str, Any]) -> Iterator[str]:
+    """Stages whose artefacts would be one folder where capitals do not count."""
+    first: dict[str, str] = {}
+    for name in names:
+        other = first.setdefault(name.casefold(), name)
+        if other != name:
+            yield f"stages {other!r} and {name!r} differ in capitals only and may write one folder; rename one"
+
+
+def _ordered(stages: Mapping[str, StageConfig]) -> tuple[dict[str, StageConfig], list[str]]:
+    """The stages, each after those it reads and else as they are listed; and a problem for each circle."""
+    reads = {
+        name: [reference for _, reference in artefacts_of(stage) if reference in stages]
+        for name, stage in stages.items()
+    }
+    ordered: dict[str, StageConfig] = {}
+    waiting = list(stages)
+    while waiting:
+        ready = next((name for name in waiting if all(read in ordered for read in reads[name])), None)
+        if ready is None:
+            return ordered, _circles(waiting, reads)
+        waiting.remove(ready)
+        ordered[ready] = stages[ready]
+    return ordered, []
+
+
+def _circles(waiting: Sequence[str], reads: Mapping[str, Sequence[str]]) -> list[str]:
+    """The circles among stages that all wait for another one, each told once."""
+    found: dict[frozenset[str], str] = {}
+    for start in waiting:
+        way = [start]
+        while way.count(way[-1]) == 1:
+            way.append(next(read for read in reads[way[-1]] if read in waiting))
+        circle = way[way.index(way[-1]) :]
+        shown = " -> ".join(circle)
+        found.setdefault(
+            frozenset(circle), f"stages read each other in a circle: {shown}; let one of them read something else"
+        )
+    return list(found.values())
 
 
 def _recipe_problems(config: RecipeConfig, names: Mapping[str, Any]) -> list[str]:

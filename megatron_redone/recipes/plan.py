@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from rich.console import Console
@@ -10,29 +11,24 @@ from rich.table import Table
 from megatron_redone.common.errors import InputError
 from megatron_redone.models.config import ModelShape
 from megatron_redone.models.families import read_shape
-from megatron_redone.models.presets import get_preset
-from megatron_redone.parallel.config import ParallelConfig
+from megatron_redone.models.presets import PRESETS, get_preset
+from megatron_redone.recipes.cluster import ClusterConfig
 from megatron_redone.recipes.config import DAPOStage, DPOStage, PretrainStage, SFTStage
+from megatron_redone.recipes.cost import StageCost, Work, stage_cost, whole_cost
 from megatron_redone.recipes.data_stages import TokenizerStage
 from megatron_redone.recipes.graph import Recipe
-from megatron_redone.recipes.stage_config import (
-    ModelStage,
-    StageConfig,
-    TrainingStage,
-    artefacts_of,
-    is_path,
-    model_folder,
-)
+from megatron_redone.recipes.stage_config import ModelStage, StageConfig, artefacts_of, is_path, model_folder
+from megatron_redone.recipes.standing import standings
+from megatron_redone.recipes.workspace import Workspace
 
-WEIGHT_BYTES = {"fp32": 4, "bf16": 2}
-OPTIMIZER_BYTES = {"fp32": 4 + 4 + 8, "bf16": 2 + 4 + 4 + 8}
-"""Bytes a trained parameter takes: weight, fp32 gradient, (fp32 master copy,) two Adam moments."""
+NARROWEST = 120
+"""Characters of a line of the plan: a narrower terminal wraps it."""
 
 
-def input_problems(recipe: Recipe) -> list[str]:
-    """Every path that a stage reads and that is not there, each once."""
+def input_problems(recipe: Recipe, stages: Mapping[str, StageConfig] | None = None) -> list[str]:
+    """Every path that a stage (of all, or of some) reads and that is not there, each once."""
     first_use: dict[str, str] = {}
-    for name, stage in recipe.stages.items():
+    for name, stage in (recipe.stages if stages is None else stages).items():
         for field, reference in artefacts_of(stage):
             if is_path(reference):
                 first_use.setdefault(reference, f"stage {name}: {field}={reference!r}")
@@ -43,10 +39,11 @@ def input_problems(recipe: Recipe) -> list[str]:
     ]
 
 
-def layout_problems(recipe: Recipe, world_size: int) -> list[str]:
-    """Every stage whose layout does not fit the processes or its model, or whose model we cannot read."""
+def layout_problems(recipe: Recipe, world_size: int, stages: Mapping[str, StageConfig] | None = None) -> list[str]:
+    """Every stage (of all, or of some) whose layout does not fit the processes or its model, or whose model we cannot
+    read."""
     problems = []
-    for name, stage in recipe.stages.items():
+    for name, stage in (recipe.stages if stages is None else stages).items():
         if not isinstance(stage, ModelStage):
             continue
         parallel = stage.parallel
@@ -64,7 +61,7 @@ def layout_problems(recipe: Recipe, world_size: int) -> list[str]:
 def model_shape(recipe: Recipe, stage: str) -> ModelShape | None:
     """The shape of the model a stage works on, followed back to a preset or to a model folder.
 
-    None where a folder that is not there yet decides.
+    Where the folder is not there yet, its name may tell: `.../Qwen3-4B` is the preset qwen3-4b. None where it does not.
 
     Raises:
         InputError: an unknown preset, or a model folder that we cannot read.
@@ -87,46 +84,93 @@ def model_shape(recipe: Recipe, stage: str) -> ModelShape | None:
 
 
 def _shape_of_folder(folder: Path) -> ModelShape | None:
-    return read_shape(model_folder(folder)) if folder.is_dir() else None
+    return read_shape(model_folder(folder)) if folder.is_dir() else PRESETS.get(folder.name.lower())
 
 
-def stage_bytes(shape: ModelShape, parallel: ParallelConfig, trained: bool = True) -> int:
-    """Estimated bytes a rank needs: weights, and if it is trained gradients and optimizer (activations come on top)."""
-    shard = shape.num_parameters() / parallel.model_parallel_size()
-    if not trained:
-        return round(shard * WEIGHT_BYTES[parallel.precision])
-    return round(shard * OPTIMIZER_BYTES[parallel.precision])
+def planned_gpus(recipe: Recipe, world_size: int) -> int:
+    """Processes that the plan is for: those that were asked for, or one for each GPU of the recipe's cluster."""
+    return recipe.config.cluster.num_gpus if world_size == 1 and recipe.config.cluster is not None else world_size
 
 
-def print_plan(recipe: Recipe, world_size: int) -> None:
-    """Prints stages, layout, batch arithmetic, steps and memory."""
-    console = Console()
-    config = recipe.config
+def print_plan(recipe: Recipe, world_size: int, rerun_on_new_code: bool = False) -> None:
+    """Prints what stands and what would be run, layout, batch arithmetic, steps, cost and memory, and what is missing.
+
+    Args:
+        world_size: processes of a model; with 1, a recipe that states a cluster is planned for all its GPUs.
+    """
+    console = Console(width=max(Console().width, NARROWEST))
+    config, gpus = recipe.config, planned_gpus(recipe, world_size)
     console.print(
         f"[bold]{config.name}[/]: {len(recipe.runs)} stage runs (seeds {', '.join(map(str, config.seeds))}) into "
-        f"{config.output}, {world_size} process(es) a model, {config.workers} side by side",
+        f"{config.output}, {gpus} process(es) a model, {config.workers} side by side",
         highlight=False,
     )
-    table = Table("stage", "kind", "layout", "batch", "steps", "model", "memory a rank")
+    if config.cluster is not None:
+        c = config.cluster
+        console.print(
+            f"for {c.nodes} x {c.gpus_per_node} {c.gpu} ({c.memory_gib:g} GiB, {c.bf16_tflops:g} TFLOP/s bf16, "
+            f"{c.bandwidth_tb_s:g} TB/s), assuming {c.training_utilisation:.0%} of the operations and "
+            f"{c.rollout_utilisation:.0%} of the bandwidth",
+            highlight=False,
+        )
+    states = _states(recipe, rerun_on_new_code)
+    stages = Table("stage", "kind", "state", "layout", "batch", "steps")
+    prices = Table(
+        "stage", "model", "trained", "read", "drawn", "FLOPs", "time", "memory a rank", title="cost of one run"
+    )
+    costs: list[tuple[StageCost, int]] = []
     for name, stage in recipe.stages.items():
         label = f"{name} x {len(config.seeds)}" if stage.per_seed else name
-        table.add_row(label, stage.kind, *_cells(recipe, name, stage, world_size))
-    console.print(table)
+        shape = model_shape(recipe, name) if isinstance(stage, ModelStage) else None
+        cost = stage_cost(recipe, name, shape, gpus)
+        costs.append((cost, len(config.seeds) if stage.per_seed else 1))
+        stages.add_row(label, stage.kind, states[name], *_settings(stage, gpus))
+        if isinstance(stage, ModelStage) or cost.work is not None:
+            model = f"{shape.num_parameters() / 1e6:,.1f}M" if shape else "from its folder"
+            prices.add_row(name, model, *_cost_cells(cost, config.cluster))
+    console.print(stages)
+    console.print(prices)
+    _print_sum(console, whole_cost(costs), gpus)
+    for missing in input_problems(recipe):
+        console.print(f"will be needed: {missing.partition('; ')[0]}", highlight=False, markup=False, soft_wrap=True)
+
+
+def _states(recipe: Recipe, rerun_on_new_code: bool) -> dict[str, str]:
+    """By stage: what stands of its runs and why it would be run; seeds that agree are told once."""
+    told: dict[str, list[str]] = {}
+    for run, found, waits_for in standings(Workspace(recipe, recipe.config.output, rerun_on_new_code)):
+        if found.state == "done" and waits_for:
+            text = f"if {', '.join(waits_for)} changes"
+        elif found.state == "done":
+            text = f"done ({found.reason})" if found.reason else "done"
+        else:
+            text = {"absent": "to do", "begun": "goes on", "again": "again", "changed": "again"}[found.state]
+            text += f" ({found.reason})" if found.reason else ""
+        told.setdefault(run.name, []).append(text)
+    return {name: "; ".join(dict.fromkeys(texts)) for name, texts in told.items()}
+
+
+def _print_sum(console: Console, whole: StageCost, gpus: int) -> None:
+    assert whole.work is not None
+    parts = [f"in all {_amount(_tokens(whole.work))} tokens, {_amount(whole.work.flops)} FLOPs"]
+    if whole.seconds is not None:
+        parts.append(f"{_duration(whole.seconds)} on {gpus} GPUs = {whole.seconds * gpus / 3600:,.0f} GPU-hours")
+    console.print(", ".join(parts), highlight=False)
     console.print(
-        "memory: weights, and where it trains gradients and optimizer states; activations come on top", style="dim"
+        "tokens trained on, read without training, drawn one by one; empty: the settings do not tell (see `expect`). "
+        "Memory: weights, and where it trains gradients, optimizer states and activations. Time without loading, "
+        "checkpoints and scoring.",
+        style="dim",
     )
 
 
-def _cells(recipe: Recipe, name: str, stage: StageConfig, world_size: int) -> tuple[str, str, str, str, str]:
+def _settings(stage: StageConfig, world_size: int) -> tuple[str, str, str]:
+    """Layout, batch, steps."""
     if not isinstance(stage, ModelStage):
-        return ("", "", "", "", "")
+        return ("", "", "")
     p = stage.parallel
     dp = p.data_parallel_size(world_size)
-    layout = f"tp{p.tp} pp{p.pp} dp{dp}" + (f" ep{p.ep}" if p.ep > 1 else "") + f" {p.precision}"
-    shape = model_shape(recipe, name)
-    model = f"{shape.num_parameters() / 1e6:,.1f}M" if shape else "from its folder"
-    trained = isinstance(stage, TrainingStage)
-    memory = f"{stage_bytes(shape, p, trained) / 2**30:.2f} GiB" if shape else ""
+    layout = f"tp{p.tp} pp{p.pp} dp{dp}" + (f" cp{p.cp}" if p.cp > 1 else "") + (f" ep{p.ep}" if p.ep > 1 else "")
     batch = steps = ""
     if isinstance(stage, PretrainStage | SFTStage):
         tokens = stage.global_batch_size * stage.sequence_length
@@ -141,4 +185,38 @@ def _cells(recipe: Recipe, name: str, stage: StageConfig, world_size: int) -> tu
             f"{stage.prompts_per_rollout * stage.responses_per_prompt:,} responses"
         )
         steps = f"{stage.num_rollouts} rollouts x {stage.updates_per_rollout}"
-    return (layout, batch, steps, model, memory)
+    return (f"{layout} {p.precision}", batch, steps)
+
+
+def _cost_cells(cost: StageCost, cluster: ClusterConfig | None) -> tuple[str, ...]:
+    """Tokens trained, read and drawn, operations, time, memory."""
+    memory = ""
+    if cost.memory_bytes is not None:
+        gib = cost.memory_bytes / 2**30
+        memory = f"{gib:.2f} GiB" + (f" > {cluster.memory_gib:g}" if cluster and gib > cluster.memory_gib else "")
+    if cost.work is None or not _tokens(cost.work):
+        return ("", "", "", "", "", memory)
+    parts = (cost.work.trained_tokens, cost.work.read_tokens, cost.work.drawn_tokens, cost.work.flops)
+    time = _duration(cost.seconds) if cost.seconds is not None else ""
+    return (*(_amount(part) if part else "" for part in parts), time, memory)
+
+
+def _tokens(work: Work) -> float:
+    return work.trained_tokens + work.read_tokens + work.drawn_tokens
+
+
+def _amount(value: float) -> str:
+    """Three digits: 950, 12.3K, 4.56M, 7.89B, 1.2T; operations beyond as a power of ten."""
+    if value >= 1e16:
+        return f"{value:.2e}".replace("e+", "e")
+    for unit, size in (("T", 1e12), ("B", 1e9), ("M", 1e6), ("K", 1e3)):
+        if value >= size:
+            return f"{value / size:.3g}{unit}"
+    return f"{value:.3g}"
+
+
+def _duration(seconds: float) -> str:
+    for unit, size in (("d", 86_400), ("h", 3_600), ("min", 60)):
+        if seconds >= size:
+            return f"{seconds / size:.1f} {unit}"
+    return f"{seconds:.0f} s"

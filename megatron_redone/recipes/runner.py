@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 
 import torch
 
-from megatron_redone.common.errors import Interrupted, RedoneError
-from megatron_redone.common.files import disk_full_reported
+from megatron_redone.common.errors import ConfigError, Interrupted, RedoneError
+from megatron_redone.common.files import atomic_write_text, disk_full_reported
 from megatron_redone.common.logging import configure_logging, get_logger
 from megatron_redone.launch.environment import LaunchEnvironment
 from megatron_redone.launch.processes import end_with_parent
@@ -18,10 +20,12 @@ from megatron_redone.parallel.config import ParallelConfig
 from megatron_redone.parallel.context import ParallelContext, build_context
 from megatron_redone.recipes.execution import Execution
 from megatron_redone.recipes.graph import Recipe, StageRun
+from megatron_redone.recipes.provenance import utc_now
 from megatron_redone.recipes.stage_config import ModelStage
 from megatron_redone.recipes.stages import EXECUTORS, ON_ONE_RANK
+from megatron_redone.recipes.standing import disagreements, missing_inputs
 from megatron_redone.recipes.worker_pool import WorkerPool
-from megatron_redone.recipes.workspace import Workspace, utc_now
+from megatron_redone.recipes.workspace import Workspace
 from megatron_redone.reporting.schema import Status
 from megatron_redone.training.run import step_seconds
 from megatron_redone.training.stop import agreed_stop, install_stop_signals, stop_signal, stopped
@@ -41,22 +45,36 @@ class RecipeRunner:
         self.recipe, self.command, self.environment = recipe, command, environment
         self.workspace = Workspace(recipe, recipe.config.output)
         self.status: dict[str, Status] = {run.id: "pending" for run in recipe.runs}
+        self._alone = False
+        """Only some stages are run; others may be at work in other processes."""
 
-    def run(self, from_stage: str | None = None, only_stage: str | None = None) -> Workspace:
+    def run(
+        self, from_stage: str | None = None, only_stage: str | None = None, rerun_on_new_code: bool = False
+    ) -> Workspace:
         """Runs every stage that is not done.
 
         Args:
-            from_stage: stages of this name, and all that read them, are run again.
-            only_stage: only stages of this name are run.
+            from_stage: stages of this name, and all that read them, are run again. They are marked before the first
+                one begins, so that after an interruption the plain command goes on with those that are left.
+            only_stage: only stages of this name are run; other processes may run other stages at the same time.
+            rerun_on_new_code: what other code made does not count as done.
+
         Raises:
+            ConfigError: what `only_stage` reads does not stand. (That it does not agree with the recipe is a warning.)
             Interrupted: Ctrl-C, a signal or the time limit; what was running is checkpointed.
             RedoneError: a stage failed; what was done before stays.
         """
+        self.workspace = dataclasses.replace(self.workspace, rerun_on_new_code=rerun_on_new_code)
         wanted = [run for run in self.recipe.runs if only_stage in (None, run.name)]
-        again = self._again(from_stage)
-        self.status |= {run.id: "done" for run in self.recipe.runs if run not in wanted and self.workspace.stands(run)}
+        self._alone = only_stage is not None
+        if self._alone:
+            if problems := missing_inputs(self.workspace, wanted):
+                raise ConfigError(problems)
+            for difference in disagreements(self.workspace, wanted) if self.environment.is_main else ():
+                LOG.warning("%s", difference)
         began = time.monotonic()
-        with self.workspace.locked() if self.environment.is_main else contextlib.nullcontext():
+        with self.workspace.locked_for(wanted if self._alone else None) if self.environment.is_main else nullcontext():
+            again = self._prepare(from_stage, wanted)
             if self.environment.world_size == 1 and self.recipe.config.workers > 1:
                 self._run_side_by_side(wanted, again)
             else:
@@ -64,6 +82,16 @@ class RecipeRunner:
         if self.environment.is_main:
             LOG.info("all stages done in %.0f s", time.monotonic() - began)
         return self.workspace
+
+    def _prepare(self, from_stage: str | None, wanted: Sequence[StageRun]) -> set[str]:
+        """Ends what was killed while it was published; marks what `--from` asks for and returns its ids."""
+        again = self._again(from_stage) & {run.id for run in wanted}
+        if self.environment.is_main:
+            for run in wanted:
+                self.workspace.finish_publishing(run)
+            for run_id in again:
+                atomic_write_text(self.workspace.again_marker(run_id), "")
+        return again
 
     def _again(self, from_stage: str | None) -> set[str]:
         """Ids of the runs of `from_stage` and of everything that reads them, directly or not."""
@@ -131,8 +159,15 @@ class RecipeRunner:
 
     def _note(self, run: StageRun, status: Status) -> None:
         self.status[run.id] = status
-        if self.environment.is_main:
-            self.workspace.write_run(self.status, self.command)
+        if not self.environment.is_main:
+            return
+        others = self.workspace.recorded_status() if self._alone else {}
+        told = {
+            one.id: others.get(one.id, "done" if self.workspace.stands(one) else "pending")
+            for one in self.recipe.runs
+            if self._alone and self.status[one.id] == "pending"
+        }
+        self.workspace.write_run(self.status | told, self.command)
 
 
 def _status_after(error: BaseException | None) -> Status:

@@ -72,14 +72,14 @@ def run_sns_bench_rows(execution: Execution) -> None:
 def run_pretrain(execution: Execution) -> None:
     """Pretraining from random weights or a checkpoint."""
     config = execution.config(kinds.PretrainStage)
-    tokenizer = load_tokenizer(execution.input_path("tokenizer"))
+    tokenizer = load_tokenizer(execution.model_folder("tokenizer"))
     if config.model.path is not None:
         engine, _ = load_engine(execution.model_folder("model.path"), execution.context, config.optimizer)
     else:
         assert config.model.preset is not None
         size = config.model.vocab_size or tokenizer.vocab_size
         shape = get_preset(config.model.preset).model_copy(update={"vocab_size": size})
-        check_vocabulary(shape, tokenizer, execution.input_path("tokenizer"))
+        check_vocabulary(shape, tokenizer, execution.model_folder("tokenizer"))
         engine = MegatronEngine(shape, execution.context, config.optimizer)
         engine.load_hf_weights(RandomWeights(shape, execution.seed), f"preset {config.model.preset}")
     execution.counts["parameters"] = engine.shape.num_parameters()

@@ -5,27 +5,27 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import json
-import platform
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from importlib import metadata
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from megatron_redone.common.errors import DataError, InputError
 from megatron_redone.common.files import atomic_write_json, fsync_directory, sha256_path
 from megatron_redone.common.logging import get_logger
+from megatron_redone.recipes.code_version import code_version
 from megatron_redone.recipes.graph import Recipe, StageRun
+from megatron_redone.recipes.provenance import hash_from_outside, machine as machine, versions as versions
 from megatron_redone.recipes.stage_config import is_path
 from megatron_redone.reporting.schema import Comparison, FileRecord, Manifest, Run, RunStage, Status
-from megatron_redone.version import __version__
 
 LOG = get_logger("recipe")
 MANIFEST = "manifest.json"
+UNPUBLISHED = ("checkpoints", "work.json")
+"""What a work folder holds that its artefact does not."""
 BLEND = "blend"
-VERSIONED_PACKAGES = ("torch", "megatron-core", "transformers", "numpy", "sentencepiece", "sacrebleu")
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,8 @@ class Workspace:
 
     recipe: Recipe
     root: Path
+    rerun_on_new_code: bool = False
+    """An artefact that other code made does not count as done."""
 
     def folder(self, run_id: str) -> Path:
         """Artefact folder of a stage run."""
@@ -59,32 +61,54 @@ class Workspace:
             if not path.exists():
                 remedy = "paths are relative to the recipe file" if is_path(reference) else "run that stage first"
                 raise DataError(f"{run.id}: {field}={reference!r} needs {path}, which is not there; {remedy}")
-            manifest = path / MANIFEST
-            if is_path(reference) or not manifest.is_file():
-                digest = sha256_path(path)
-            else:
-                digest = json.loads(manifest.read_text())["outputs"]["folder"]["sha256"]
+            digest = hash_from_outside(path) if is_path(reference) else self.artefact_hash(reference)
             records[field] = FileRecord(path=reference, sha256=digest)
         return records
 
+    def artefact_hash(self, run_id: str) -> str:
+        """Hash of a stage run's artefact as it was published."""
+        folder = self.folder(run_id)
+        manifest = folder / MANIFEST
+        if not manifest.is_file():
+            return sha256_path(folder)
+        return str(json.loads(manifest.read_text(encoding="utf-8"))["outputs"]["folder"]["sha256"])
+
     @contextlib.contextmanager
-    def locked(self, run_id: str | None = None) -> Iterator[None]:
+    def locked(self, run_id: str | None = None, shared: bool = False) -> Iterator[None]:
         """Keeps every other run out of this folder, or out of one stage run's.
+
+        Args:
+            shared: keeps out only those that want the whole folder for themselves.
 
         Raises:
             InputError: another run works in it.
         """
         path = self.root / ".lock" if run_id is None else self.root / ".work" / f"{run_id}.lock"
         path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("w") as file:
+        with path.open("a+") as file:
             try:
                 # a record lock: unlike flock's, no child that Megatron forks to write checkpoints inherits it
-                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.lockf(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
             except (BlockingIOError, PermissionError) as error:
                 folder = self.root if run_id is None else self.folder(run_id)
                 raise InputError(
                     f"{folder}: another run works in this folder; wait for it, stop it, or give another `output`"
                 ) from error
+            yield
+
+    @contextlib.contextmanager
+    def locked_for(self, runs: Sequence[StageRun] | None) -> Iterator[None]:
+        """Keeps others out while some stages are run by themselves, or (None) the whole recipe.
+
+        Processes that run different stages of one recipe work in its folder at the same time.
+
+        Raises:
+            InputError: another run works there.
+        """
+        with contextlib.ExitStack() as locks:
+            locks.enter_context(self.locked(shared=runs is not None))
+            for run in runs or ():
+                locks.enter_context(self.locked(run.id))
             yield
 
     def is_done(self, run: StageRun) -> bool:
@@ -95,8 +119,19 @@ class Workspace:
         manifest = json.loads(path.read_text(encoding="utf-8"))
         if manifest["status"] != "done" or identity_of(manifest["config"]) != identity_of(stage_settings(run)):
             return False
+        if self.again_marker(run.id).is_file() or (self.rerun_on_new_code and self.made_by_other_code(manifest)):
+            return False
         records = {name: record.model_dump() for name, record in self.input_records(run).items()}
         return bool(manifest["inputs"] == records)
+
+    def made_by_other_code(self, manifest: Mapping[str, Any]) -> str:
+        """Which other code made an artefact; empty where it was this code."""
+        made, now = manifest["code_version"], code_version()
+        return "" if made == now else f"made by code {made}, this is {now}"
+
+    def again_marker(self, run_id: str) -> Path:
+        """A file that stands while a stage run is to be run again although it is done (`--from`)."""
+        return self.root / ".work" / f"{run_id}.again"
 
     def stands(self, run: StageRun) -> bool:
         """Whether some finished artefact of the run stands, made from whatever inputs."""
@@ -120,7 +155,7 @@ class Workspace:
                 LOG.warning(
                     "%s: begun with other settings (%s); it starts anew, and what was trained is kept in %s",
                     run.id,
-                    ", ".join(_changes(found, identity)[:3]),
+                    ", ".join(changes(found, identity)[:3]),
                     before,
                 )
             shutil.rmtree(folder, ignore_errors=True)
@@ -139,19 +174,20 @@ class Workspace:
         counts: Mapping[str, int | float],
         refused: list[str],
     ) -> None:
-        """Turns the work folder into the artefact: checkpoints removed, manifest written, renamed."""
-        work, final = self.work_folder(run.id), self.folder(run.id)
-        shutil.rmtree(work / "checkpoints", ignore_errors=True)
-        (work / "work.json").unlink(missing_ok=True)
+        """Turns the work folder into the artefact: manifest written, checkpoints removed, renamed.
+
+        From the manifest on a kill costs nothing: `finish_publishing` does the rest.
+        """
+        work = self.work_folder(run.id)
         manifest = Manifest(
             stage=run.name,
             kind=run.config.kind,
             status="done",
             config=stage_settings(run),
-            code_version=__version__,
+            code_version=code_version(),
             seeds=(run.run_seed,),
             inputs=self.input_records(run),
-            outputs={"folder": FileRecord(path=run.id, sha256=sha256_path(work))},
+            outputs={"folder": FileRecord(path=run.id, sha256=sha256_path(work, UNPUBLISHED))},
             counts=dict(counts),
             refused_rows=tuple(refused),
             started=started.isoformat(timespec="seconds"),
@@ -161,13 +197,33 @@ class Workspace:
             versions=versions(),
         )
         atomic_write_json(work / MANIFEST, manifest.model_dump(mode="json"))
+        self.finish_publishing(run)
+
+    def finish_publishing(self, run: StageRun) -> None:
+        """Moves a work folder with a manifest to its place; does nothing where there is none."""
+        work, final = self.work_folder(run.id), self.folder(run.id)
+        manifest = work / MANIFEST
+        if not manifest.is_file() or json.loads(manifest.read_text(encoding="utf-8")).get("status") != "done":
+            return
+        for name in UNPUBLISHED:
+            path = work / name
+            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
         old = self.root / ".work" / f"{run.id}.old"
         shutil.rmtree(old, ignore_errors=True)
         if final.exists():
             final.rename(old)
         work.rename(final)
         fsync_directory(self.root)
+        self.again_marker(run.id).unlink(missing_ok=True)
         shutil.rmtree(old, ignore_errors=True)
+
+    def recorded_status(self) -> dict[str, Status]:
+        """The status of each stage run as run.json has it; empty where there is none that can be read."""
+        try:
+            found = json.loads((self.root / "run.json").read_text(encoding="utf-8"))
+            return {stage["folder"]: stage["status"] for stage in found["stages"]}
+        except (OSError, ValueError, KeyError, TypeError):
+            return {}
 
     def write_run(self, status: Mapping[str, Status], command: str) -> None:
         """run.json: what the report reads first."""
@@ -222,46 +278,13 @@ def resumable(identity: Mapping[str, Any]) -> dict[str, Any]:
     return {"config": config, "inputs": inputs}
 
 
-def _changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """The dotted keys whose values differ, with both of them."""
-    changes = []
+    found: list[str] = []
     for key in sorted(before.keys() | now.keys()):
         old, new = before.get(key), now.get(key)
         if isinstance(old, dict) and isinstance(new, dict):
-            changes += [f"{key}.{inner}" for inner in _changes(old, new)]
+            found += [f"{key}.{inner}" for inner in changes(old, new)]
         elif old != new:
-            changes.append(f"{key} was {old}, now {new}")
-    return changes
-
-
-def machine() -> dict[str, Any]:
-    """Processor and system of this host, without its name."""
-    import psutil
-
-    model = ""
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.is_file():
-        lines = [line for line in cpuinfo.read_text().splitlines() if line.startswith("model name")]
-        model = lines[0].partition(":")[2].strip() if lines else ""
-    return {
-        "processor": model or platform.processor() or platform.machine(),
-        "cores": psutil.cpu_count(logical=True) or 0,
-        "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
-        "system": f"{platform.system()} {platform.machine()}",
-    }
-
-
-def versions() -> dict[str, str]:
-    """Versions of Python and of the packages that decide results."""
-    found = {"python": platform.python_version(), "megatron-redone": __version__}
-    for package in VERSIONED_PACKAGES:
-        try:
-            found[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            continue
+            found.append(f"{key} was {old}, now {new}")
     return found
-
-
-def utc_now() -> datetime:
-    """The time, for manifests."""
-    return datetime.now(UTC)

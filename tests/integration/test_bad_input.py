@@ -86,7 +86,7 @@ def test_every_problem_of_a_recipe_is_said_at_once(tmp_path: Path, said: Callabl
         "stage tokenizer: ", "unknown key 'vocab_siz'; did you mean 'vocab_size'?", "vocab_size is missing",
         'steps = "four": must be a whole number',
         "stage warmup: conversations='warmup_sets' is no stage; did you mean 'warmup_set'?",
-        "stage diagnose: model='refine' stands below it; a stage reads stages listed above it",
+        "stages read each other in a circle: ", "diagnose -> refine", "target_set -> diagnose",
         "stage baselines: kind='baseline' is unknown; did you mean 'baselines'?",
     ):  # fmt: skip
         assert expected in message, expected
@@ -97,7 +97,7 @@ def test_a_cycle_is_refused(tmp_path: Path, said: Callable[[], str]) -> None:
     sft = {"kind": "sft", "conversations": "set", "steps": 1}
     path = only(tmp_path, set={"kind": "sft_set", "data": "./rows"}, a=sft | {"model": "b"}, b=sft | {"model": "a"})
     assert redone("run", path) == 2
-    assert "stage a: model='b' stands below it" in said()
+    assert "stages read each other in a circle: a -> b -> a; let one of them read something else" in said()
 
 
 @pytest.mark.parametrize(

@@ -43,7 +43,7 @@ def run_general_text(execution: Execution) -> None:
     config = execution.config(kinds.GeneralTextStage)
     count_tokens = estimated_tokens
     if config.tokenizer is not None:
-        tokenizer = load_tokenizer(execution.input_path("tokenizer"))
+        tokenizer = load_tokenizer(execution.model_folder("tokenizer"))
 
         def count_tokens(text: str) -> int:
             return len(tokenizer.encode(text))

@@ -33,7 +33,6 @@ from megatron_redone.curation.pairs.pair_files import MAX_PROBLEMS_SHOWN, Answer
 from megatron_redone.recipes import data_stages as kinds
 from megatron_redone.recipes.execution import Execution
 from megatron_redone.recipes.executors.judges import identity_of, judge_of
-from megatron_redone.recipes.stage_config import model_folder
 from megatron_redone.tasks.catalogue import get_task
 from megatron_redone.tasks.row import Row
 from megatron_redone.training.stop import agreed_stop, stopped
@@ -92,7 +91,7 @@ def run_pairs(execution: Execution) -> None:
 
 def _collect(execution: Execution, rows: Sequence[Row], agreement: dict[str, Any]) -> None:
     config = execution.config(kinds.PairsStage)
-    tokenizer = model_folder(execution.input_path("tokenizer")) if config.tokenizer is not None else None
+    tokenizer = execution.model_folder("tokenizer") if config.tokenizer is not None else None
     collector = Collector(config, execution.work, PromptWriter(tokenizer, config.max_tokens), execution.seed)
     collector.collect(_all_pairs(execution, rows, agreement))
     execution.counts.update(summary(collector.publish()))

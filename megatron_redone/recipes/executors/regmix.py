@@ -105,7 +105,7 @@ def _plan(execution: Execution, config: kinds.RegMixProxiesStage) -> ProxyPlan:
         checkpoint=config.checkpoint,
         domains={name: execution.input_path(f"domains.{name}") for name in config.domains},
         validation={name: execution.input_path(f"validation.{name}") for name in config.validation},
-        tokenizer=execution.input_path("tokenizer"),
+        tokenizer=execution.model_folder("tokenizer"),
         model=None if config.model.path is None else execution.model_folder("model.path"),
         fingerprint=fingerprint_of(config, hashes),
     )

@@ -26,7 +26,7 @@ def run_tokenize(execution: Execution) -> None:
     done = tokenize(
         own,
         execution.input_path("corpus"),
-        execution.input_path("tokenizer"),
+        execution.model_folder("tokenizer"),
         execution.work,
         execution.max_refused_share,
         execution.run.id,

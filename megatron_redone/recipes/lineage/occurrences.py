@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 import json
+import re
 import zlib
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -14,11 +15,13 @@ from megatron_redone.common.errors import DataError
 from megatron_redone.common.files import open_unpacked
 from megatron_redone.recipes.lineage.artefacts import Artefact, ArtefactGraph
 
-MADE_OF = "made_of"
-"""Key of the ids that a row or document was made of."""
+MADE_OF, ROW = "made_of", "row"
+"""Keys of the ids that a row or document was made of, and of the one row that a preference pair is about."""
+COPY = re.compile(r"(.+)#\d+")
+"""Id of a copy of a row in a set that repeats rows."""
 MOST_NEEDLES = 32
 """Up to so many ids are looked for as bytes before a line is parsed; with more, every line is parsed."""
-_SHOWN_KEYS = ("task", "form", "language", "source", "origin")
+_SHOWN_KEYS = ("task", "form", "language", "source", "origin", "how", "weight", "pass_rate")
 
 
 @dataclass(frozen=True)
@@ -31,7 +34,7 @@ class Occurrence:
     id: str
     made_of: tuple[str, ...]
     facts: Mapping[str, str]
-    """Short fields that say what it is: task, form, language, source, origin."""
+    """Short fields that say what it is: task, form, language, source, origin, how it was made, weight, pass rate."""
 
     @property
     def place(self) -> str:
@@ -50,8 +53,8 @@ def occurrences(artefacts: Iterable[Artefact], ids: Collection[str], derived: bo
     Raises:
         DataError: a file that is damaged.
     """
-    needles = [json.dumps(one, ensure_ascii=False).encode("utf-8", "surrogatepass") for one in ids]
-    escaped = [json.dumps(one).encode() for one in ids]
+    needles = [json.dumps(one, ensure_ascii=False)[:-1].encode("utf-8", "surrogatepass") for one in ids]
+    escaped = [json.dumps(one)[:-1].encode() for one in ids]  # without the last quotation mark: a copy's id goes on
     wanted, sought = set(ids), {*needles, *escaped}
     for artefact in artefacts:
         for path in artefact.data_files():
@@ -59,11 +62,30 @@ def occurrences(artefacts: Iterable[Artefact], ids: Collection[str], derived: bo
                 if len(wanted) <= MOST_NEEDLES and not any(needle in line for needle in sought):
                     continue
                 value = object_of(line)
-                identifier, made_of = value.get("id"), value.get(MADE_OF)
-                parts = tuple(str(part) for part in made_of) if isinstance(made_of, list) else ()
+                identifier, parts = value.get("id"), _parts(value)
                 if identifier in wanted or (derived and not wanted.isdisjoint(parts)):
-                    facts = {key: str(value[key]) for key in _SHOWN_KEYS if value.get(key)}
+                    facts = {key: _short(value[key]) for key in _SHOWN_KEYS if _tells(value.get(key))}
                     yield Occurrence(artefact, path, number, str(identifier), parts, facts)
+
+
+def _parts(value: Mapping[str, Any]) -> tuple[str, ...]:
+    """The ids that a line was made of: those it names, the row of a pair, what a copy is a copy of."""
+    identifier, made_of, row = value.get("id"), value.get(MADE_OF), value.get(ROW)
+    parts = [str(part) for part in made_of] if isinstance(made_of, list) else []
+    if isinstance(row, str) and row != identifier:
+        parts.append(row)
+    if isinstance(identifier, str) and (copy := COPY.fullmatch(identifier)):
+        parts.append(copy[1])
+    return tuple(dict.fromkeys(parts))
+
+
+def _tells(value: object) -> bool:
+    """Whether a field says more than its default; a pass rate of 0 does, a weight of 1 does not."""
+    return value is not None and value != "" and not (isinstance(value, float) and value == 1.0)
+
+
+def _short(value: object) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 def nearest_ids(graph: ArtefactGraph, wanted: str, count: int = 3) -> list[str]:

@@ -11,6 +11,7 @@ from megatron_redone.common.errors import InputError
 from megatron_redone.common.files import sha256_path
 from megatron_redone.recipes.lineage.artefacts import Artefact, ArtefactGraph, Input
 from megatron_redone.recipes.lineage.occurrences import Occurrence, nearest_ids, occurrences
+from megatron_redone.recipes.lineage.reasons import Reason, reasons
 from megatron_redone.recipes.lineage.training import Trained, is_training, trained_on
 from megatron_redone.recipes.stage_config import MODEL
 
@@ -29,6 +30,7 @@ class IdTrace:
         derived: rows and documents made of it, directly or not.
         training: every training stage that could have read it, and what it did.
         started_from: models that start from one that learnt from it, and so carry it on.
+        reasons: why stages took it into their sets.
     """
 
     id: str
@@ -39,6 +41,7 @@ class IdTrace:
     derived: Sequence[Occurrence]
     training: Sequence[Trained]
     started_from: Sequence[Artefact]
+    reasons: Sequence[Reason]
 
 
 @dataclass(frozen=True)
@@ -85,6 +88,7 @@ def trace_id(graph: ArtefactGraph, identifier: str) -> IdTrace:
         derived,
         training,
         _started_from(graph, learnt),
+        reasons(graph, [*standing, *derived]),
     )
 
 

@@ -94,7 +94,7 @@ def test_every_run_comes_after_what_it_reads(data: st.DataObject) -> None:
     path = ROOT / "recipe-that-is-not-read.yaml"
     recipe = {"name": "any", "output": "run", "seeds": seeds, "stages": stages}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("megatron_redone.recipes.graph.load_yaml", lambda _: copy.deepcopy(recipe))
+        patch.setattr("megatron_redone.recipes.recipe_file.load_yaml", lambda _: copy.deepcopy(recipe))
         runs = load_recipe(path).runs
     done: set[str] = set()
     for run in runs:
@@ -141,7 +141,7 @@ def test_overrides_reach_a_stage_a_section_or_the_recipe(tmp_path: Path) -> None
         ("[explore, base]", "[explore], steps: 3", "match_compute_of=['explore']: leave out epochs and steps"),
         (", match_compute_of: [explore, base]", "", "epochs=None and steps=None: give exactly one of them"),
         ("optimizer: {lr: 1.0e-3}", "optimizer: {warmup_steps: 3}", "stage explore: "),
-        ("model: ./models/base}", "model: base}", "stage base: model='base' stands below it"),
+        ("model: ./models/base}", "model: base}", "stages read each other in a circle: base -> base; let one"),
         ("kind: rl_set,", "kind: rl_set, seed: 4,", "stage rows: seed=4: a stage has no seed of its own; set the"),
         ("kind: rl_set,", "kind: rl_set, max_refused_share: 0.1,", "stage rows: max_refused_share=0.1: holds for all"),
         ("kind: rl_set,", "", "stage rows: must be a section with a `kind`; known kinds: "),

@@ -253,3 +253,44 @@ def test_work_in_progress_and_manifests_of_others_are_left_out(runs: Runs) -> No
     assert len(find_artefacts([runs.root]).artefacts) == 6
     with pytest.raises(InputError, match="no such folder"):
         find_artefacts([runs.root / "nowhere"])
+
+
+def test_pairs_and_copies_of_a_row_are_made_of_it_and_what_learnt_them_learnt_it(runs: Runs) -> None:
+    pair = {"id": "pair-1", "row": "row-2", "task": "t", "how": "model_errors", "source": "data/train.jsonl#row-2"}
+    runs.stage("pairs", "pairs", {"data": "data", "model": "explore"}, {"train.jsonl": [pair]})
+    runs.training("dpo", "dpo", {"model": "explore", "pairs": "pairs"}, [(["pair-1"], None)])
+    repeated = [{"id": name, "task": "t", "origin": "gold"} for name in ("row-2", "row-2#2", "row-22#2")]
+    runs.stage("twice", "sft_set", {"data": "data"}, {"conversations.jsonl": repeated})
+    runs.training("tuned", "sft", {"model": "base", "conversations": "twice"}, [(["row-2#2"], None)])
+    found = trace(runs, "row-2")
+    assert {one.id for one in found.derived} == {"pair-1", "row-2#2"}
+    assert verdicts(found) == {"warmup": "not read", "explore": "read only", "dpo": "learnt", "tuned": "learnt"}
+    assert [one.id for one in trace(runs, "pair-1").parents][:1] == ["row-2"]
+    sentences = [(one.artefact.name, one.sentence) for one in found.reasons]
+    assert ("pairs", "pair by model_errors from data/train.jsonl#row-2") in sentences
+    assert ("twice", "drawn for the mix, answer: gold") in sentences
+
+
+def test_the_reasons_of_targeted_and_refinement_sets(runs: Runs) -> None:
+    told = {"tasks": [{"task": "t", "reason": "40.0 is below 60.0"}, {"task": "u", "reason": "not this"}]}
+    runs.stage("diagnose", "diagnose", {"model": "explore"}, {"diagnosis.json": [told]})
+    chosen = [
+        {"id": "row-1", "task": "t", "origin": "gold"},
+        {"id": "row-2", "task": "t", "origin": "best of 8, quality 0.93"},
+    ]
+    weights = [{"id": "row-1", "weight": 2.5, "reason": "rare answer"}]
+    inputs = {"model": "explore", "diagnosis": "diagnose", "data": "data"}
+    runs.stage("target", "target_set", inputs, {"conversations.jsonl": chosen, "weights.jsonl": weights})
+    difficulty = [{"id": "row-1", "pass_rate": 0.375}]
+    files = {"rows.jsonl": [{"id": "row-1", "task": "t"}], "difficulty.jsonl": difficulty}
+    runs.stage("refine_set", "refinement_set", {"model": "explore", "data": "data"}, files, num_samples=8)
+    assert [(one.artefact.name, one.sentence) for one in trace(runs, "row-1").reasons] == [
+        ("set", "drawn for the mix, answer: gold"),
+        ("target", "task t is in the weak bucket of diagnose: 40.0 is below 60.0"),
+        ("target", "weight 2.5 (rare answer)"),
+        ("refine_set", "mean score 0.375 in 8 answers of explore"),
+    ]
+    soft = trace(runs, "row-2").reasons
+    assert ("target", "soft label, best of 8, quality 0.93, of explore") in [
+        (r.artefact.name, r.sentence) for r in soft
+    ]
