@@ -199,3 +199,32 @@ def curate_tone_model_command(settings: StageSettings = None, out: StageOut = No
 
     `redone curate tone-model davidson=data/davidson cold=data/cold --out tone` trains it and tells its held-out AUC."""
     _curate("tone_model", settings, out, again)
+
+
+@curate_app.command("diagnose")
+def curate_diagnose_command(settings: StageSettings = None, out: StageOut = None, again: StageAgain = False) -> None:
+    """Which tasks a model fails, and how: the weak bucket, the reason for every task, a capability map.
+
+    On evaluations made before: `redone curate diagnose results=evals/rl against='[evals/base]' --out diagnosis`, or
+    with answers of its own: `model=MODEL data=DATA` (its diagnosis.jsonl). The target is a number (`threshold=60`,
+    `targets='{note_ner: 40}'`) or the best of other results (`against`); `earlier` shows the trend. Copy `bucket.yaml`
+    to edit it. The page is diagnosis.html."""
+    _curate("diagnose", settings, out, again)
+
+
+@curate_app.command("target")
+def curate_target_command(settings: StageSettings = None, out: StageOut = None, again: StageAgain = False) -> None:
+    """The targeted set: rows of the weak bucket by capability, and general rows with the model's own best answers.
+
+    `redone curate target diagnosis=diagnosis model=MODEL data=DATA num_rows=10000 --out set`; `bucket=./my_bucket.yaml`
+    takes an edited bucket. Rows that the held-out files hold, by id or by n-grams, are left out and counted."""
+    _curate("target_set", settings, out, again)
+
+
+@curate_app.command("refine")
+def curate_refine_command(settings: StageSettings = None, out: StageOut = None, again: StageAgain = False) -> None:
+    """The refinement set: rows that the model solves sometimes first, and the share that asks for a rationale.
+
+    `redone curate refine model=MODEL data=DATA num_rows=10000 num_samples=8 --out set`. `difficulty.jsonl` holds the
+    pass rate of every measured row, for a curriculum (`curriculum` of `redone rl`)."""
+    _curate("refinement_set", settings, out, again)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterator
+from typing import Annotated
 
 from pydantic import Field
 
@@ -57,11 +58,24 @@ class DiagnosisConfig(StrictModel):
     """Which tasks are failures after stage 1."""
 
     threshold: float = Field(60.0, ge=0, le=100)
-    """A task is weak when the upper end of the 95% interval of its score is below this."""
-    min_tasks: int = Field(1, ge=1)
-    """So many tasks are weak even if fewer are below the threshold: the lowest of the others join."""
+    """The target of every task without one of its own: a task is weak when its score is shown to lie below."""
+    targets: dict[str, Annotated[float, Field(ge=0, le=100)]] = Field(default_factory=dict)
+    """Targets of single tasks in 0..100."""
+    false_discovery_rate: float = Field(0.01, gt=0, lt=1)
+    """Expected share of healthy tasks among those named weak (Benjamini and Hochberg over the tasks)."""
+    min_gap: float = Field(0.0, ge=0, le=100)
+    """Points by which a score must lie below its target; a smaller gap is not worth a stage."""
+    min_rows: int = Field(8, ge=1)
+    """A task with fewer rows is not judged."""
+    min_tasks: int = Field(1, ge=0)
+    """So many tasks are weak even if fewer are shown to be: the lowest of the others join. 0: only those shown."""
     max_tasks: int | None = Field(None, ge=1)
-    """At most so many, the lowest first."""
+    """At most so many, the largest gaps first."""
+    examples_per_kind: int = Field(2, ge=0)
+    """Failed answers of each kind and task that are kept to be read."""
+    num_resamples: int = Field(10_000, ge=1000)
+    """Draws where a task's score is no mean of its rows, and where two models are compared. They bound p-values from
+    below: with 80 tasks and a rate of 0.01 a single weak task needs 8,000."""
     generation: GenerationConfig = GenerationConfig(temperature=0.0)
 
     def rule_violations(self) -> Iterator[str]:
@@ -81,6 +95,32 @@ class SoftLabelConfig(StrictModel):
     generation: GenerationConfig = GenerationConfig(temperature=1.0)
 
 
+class HeldOutConfig(StrictModel):
+    """What keeps a training row out of a set: the id of a held-out row, or most of a held-out text."""
+
+    files: tuple[str, ...] = ("validation.jsonl", "diagnosis.jsonl", "test.jsonl")
+    """Names of the held-out files that the folder of the training rows may hold."""
+    ngram_units: int = Field(13, ge=2)
+    """Words or Han and kana characters in a row that must be shared (GPT-3's 13)."""
+    min_units: int = Field(8, ge=1)
+    """A shorter held-out text is compared as a whole, from this length on."""
+    share: float = Field(0.8, gt=0, le=1)
+    """Share of a held-out text's n-grams in a training row from which on the row is left out (Llama 2's border)."""
+    max_rows_per_ngram: int = Field(10, ge=1)
+    """N-grams that stand in more held-out rows of a file belong to its prompt or options and do not count."""
+
+
+class RowWeightsConfig(StrictModel):
+    """How rare but important rows are drawn sooner."""
+
+    rarity_power: float = Field(0.5, ge=0, le=1)
+    """Weight of a row: (rows of the commonest answer of its task / rows of its answer) to this power; 0: all alike."""
+    max_rarity: float = Field(4.0, ge=1)
+    """The factor is at most this."""
+    max_answer_share: float = Field(0.1, gt=0, le=1)
+    """Only in tasks with at most so many different answers a row: where nearly every answer differs, none is rare."""
+
+
 class TargetSetConfig(StrictModel):
     """Rows of the weak bucket, stratified by capability, and general rows with soft labels."""
 
@@ -91,6 +131,8 @@ class TargetSetConfig(StrictModel):
     healthy_share: float = Field(0.0, ge=0, lt=1)
     """Share, in the whole set, of rows of tasks outside the bucket, soft-labelled like the general rows. Ours, for
     models so small that they forget a task within one stage; the paper relies on the general rows."""
+    weights: RowWeightsConfig = RowWeightsConfig()
+    held_out: HeldOutConfig = HeldOutConfig()
     soft_labels: SoftLabelConfig = SoftLabelConfig()
 
     def rule_violations(self) -> Iterator[str]:
@@ -112,6 +154,7 @@ class RefinementSetConfig(StrictModel):
     """Responses per row that measure its difficulty."""
     num_candidates: int | None = Field(None, ge=1)
     """Rows whose difficulty is measured, balanced over tasks; unset measures all."""
+    held_out: HeldOutConfig = HeldOutConfig()
     generation: GenerationConfig = GenerationConfig()
 
     def rule_violations(self) -> Iterator[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from statistics import fmean
 
@@ -49,12 +49,15 @@ def evaluate(
     params = SamplingParams.of(config, template.stop_ids, seed=INTERVAL_SEED)
     completions = generator.generate(list(prompts.values()), params, [rows[i].id for i in prompts])
     outputs = [""] * len(rows)
+    over_long = set()
     for index, samples in zip(prompts, completions, strict=True):
         outputs[index] = template.tokenizer.decode(samples[0].token_ids)
+        if samples[0].finish_reason == "length":
+            over_long.add(rows[index].id)
     with Scoring(scoring) as scorer:
         scores = scorer.score(outputs, rows)
         not_scored = sum(scorer.counts.values())
-    predictions = scored_predictions(rows, outputs, scores, template)
+    predictions = scored_predictions(rows, outputs, scores, template, over_long)
     tasks = task_scores(rows, scores)
     result = EvaluationResult(
         label=label,
@@ -74,9 +77,13 @@ def evaluate(
 
 
 def scored_predictions(
-    rows: Sequence[Row], outputs: Sequence[str], scores: Sequence[Score], template: ChatTemplate
+    rows: Sequence[Row],
+    outputs: Sequence[str],
+    scores: Sequence[Score],
+    template: ChatTemplate,
+    over_long: Collection[str] = (),
 ) -> list[Prediction]:
-    """One prediction a row, in order."""
+    """One prediction a row, in order; `over_long`: ids of rows whose answer was cut at the limit."""
     return [
         Prediction(
             id=row.id,
@@ -89,6 +96,7 @@ def scored_predictions(
             parsed=score.parsed,
             reason=score.reason,
             statistics=dict(score.statistics),
+            over_long=row.id in over_long,
         )
         for row, output, score in zip(rows, outputs, scores, strict=True)
     ]

@@ -16,6 +16,7 @@ from megatron_redone.config.artefact import Artefact, OptionalArtefact
 from megatron_redone.config.base import StrictModel
 from megatron_redone.curation.config import (
     DiagnosisConfig,
+    HeldOutConfig,
     RefinementSetConfig,
     TargetSetConfig,
 )
@@ -117,6 +118,10 @@ class RLSetStage(StageConfig):
 
     kind: Literal["rl_set"]
     data: Artefact
+    """Folder with train.jsonl, and if it has general rows general.jsonl."""
+    held_out: HeldOutConfig = HeldOutConfig()
+    held_out_rows: tuple[Artefact, ...] = ()
+    """Files or folders of further held-out rows (test sets, benchmarks), in any JSON form."""
     general_rows: int | None = Field(None, ge=0)
     """So many general rows; unset takes all (RedOne 2.0: 50K beside 750K)."""
 
@@ -138,11 +143,28 @@ class DAPOStage(DAPOConfig, TrainingStage):
 
 
 class DiagnoseStage(DiagnosisConfig, ModelStage):
-    """Answers to the diagnosis rows and the weak bucket."""
+    """Answers to the diagnosis rows, or results made before, and the weak bucket."""
 
     kind: Literal["diagnose"]
-    model: Artefact
-    data: Artefact
+    model: OptionalArtefact = None
+    """Answers the diagnosis rows of `data`; or give `results`."""
+    data: OptionalArtefact = None
+    results: OptionalArtefact = None
+    """Results made before: a folder of `redone evaluate`, of several, of a stage, or of another diagnosis."""
+    against: tuple[Artefact, ...] = ()
+    """Results of other models on the same rows (the base model, peers): the best of each task is its target."""
+    earlier: tuple[Artefact, ...] = ()
+    """Results of earlier stages on the same rows, in order, for the trend."""
+
+    def rule_violations(self) -> Iterator[str]:
+        """One source of results, one kind of target."""
+        yield from super().rule_violations()
+        if (self.model is None) == (self.results is None) or (self.model is None) != (self.data is None):
+            yield (
+                f"model={self.model}, data={self.data}, results={self.results}: give model and data, or results alone"
+            )
+        if self.against and {"threshold", "targets"} & self.model_fields_set:
+            yield f"against={list(self.against)} beside threshold or targets; give one kind of target"
 
 
 class TargetSetStage(TargetSetConfig, ModelStage):
@@ -151,7 +173,12 @@ class TargetSetStage(TargetSetConfig, ModelStage):
     kind: Literal["target_set"]
     model: Artefact
     data: Artefact
+    """Folder with train.jsonl, and if it has general rows general.jsonl."""
     diagnosis: Artefact
+    bucket: OptionalArtefact = None
+    """An edited bucket file (a path with a slash); unset: the bucket of the diagnosis."""
+    held_out_rows: tuple[Artefact, ...] = ()
+    """Files or folders of further held-out rows (test sets, benchmarks), in any JSON form."""
 
 
 class RefinementSetStage(RefinementSetConfig, ModelStage):
@@ -160,6 +187,9 @@ class RefinementSetStage(RefinementSetConfig, ModelStage):
     kind: Literal["refinement_set"]
     model: Artefact
     data: Artefact
+    """Folder with train.jsonl, and if it has general rows general.jsonl."""
+    held_out_rows: tuple[Artefact, ...] = ()
+    """Files or folders of further held-out rows (test sets, benchmarks), in any JSON form."""
 
 
 class EvaluateStage(ScoredStage):

@@ -6,39 +6,29 @@ import json
 
 from megatron_redone.common.errors import DataError
 from megatron_redone.common.files import atomic_write_json
-from megatron_redone.curation.conversations import (
-    TrainingConversation,
-    balanced,
-    gold_conversation,
-    write_conversations,
-)
-from megatron_redone.curation.diagnose import diagnose
-from megatron_redone.curation.refine import DIFFICULTY, measure_difficulty, refinement_rows, write_difficulty
 from megatron_redone.curation.sns_bench_rows import sns_bench_rows
-from megatron_redone.curation.soft_labels import soft_labels
 from megatron_redone.curation.synthesize.config import SynthesizeConfig
 from megatron_redone.curation.synthesize.generate import generate
-from megatron_redone.curation.target import weak_rows
 from megatron_redone.data.chat_template import ChatTemplate
 from megatron_redone.data.tokenizer import load_tokenizer
-from megatron_redone.evaluation.runner import baselines, write_evaluation
+from megatron_redone.evaluation.runner import baselines
 from megatron_redone.models.presets import get_preset
 from megatron_redone.models.weights import RandomWeights
 from megatron_redone.recipes import config as kinds, data_stages
 from megatron_redone.recipes.execution import Execution, Executor
 from megatron_redone.recipes.executors.dapo import run_dapo
+from megatron_redone.recipes.executors.diagnosis import run_diagnose
 from megatron_redone.recipes.executors.dpo import run_dpo
 from megatron_redone.recipes.executors.filter import run_filter, run_tone_model
 from megatron_redone.recipes.executors.interactions import run_general_text, run_interaction_logs, run_interactions
 from megatron_redone.recipes.executors.pairs import run_judge_agreement, run_pairs
 from megatron_redone.recipes.executors.pretrain import train_on_tokens
 from megatron_redone.recipes.executors.regmix import run_regmix_fit, run_regmix_mixtures, run_regmix_proxies
+from megatron_redone.recipes.executors.sets import run_refinement_set, run_rl_set, run_target_set
 from megatron_redone.recipes.executors.sft import read_examples, run_sft_set
 from megatron_redone.recipes.executors.stats import run_stats
 from megatron_redone.recipes.executors.tokens import run_tokenize, run_tokenizer
-from megatron_redone.reporting.schema import DiagnosisResult, read_result
 from megatron_redone.tasks.reading import write_rows
-from megatron_redone.tasks.row import Row
 from megatron_redone.training.engine import MegatronEngine
 from megatron_redone.training.model_folder import check_vocabulary, load_engine
 from megatron_redone.training.run import FORWARD_BACKWARD_PASSES
@@ -88,10 +78,6 @@ def run_pretrain(execution: Execution) -> None:
     execution.finish_model(engine, tokenizer, ChatTemplate(tokenizer), run)
 
 
-def _write_conversations(execution: Execution, conversations: list[TrainingConversation]) -> None:
-    execution.counts["conversations"] = write_conversations(execution.work / "conversations.jsonl", conversations)
-
-
 def run_sft(execution: Execution) -> None:
     """Fine-tuning on conversations."""
     config = execution.config(kinds.SFTStage)
@@ -117,72 +103,6 @@ def _with_matching_steps(execution: Execution, config: kinds.SFTStage) -> kinds.
     steps = max(1, round(budget / (FORWARD_BACKWARD_PASSES * tokens_per_step)))
     execution.counts["matched_compute_tokens"] = budget
     return config.model_copy(update={"steps": steps})
-
-
-def run_rl_set(execution: Execution) -> None:
-    """Task rows and general rows for exploration."""
-    config = execution.config(kinds.RLSetStage)
-    general = balanced(execution.general_rows("data"), None, execution.seed)[: config.general_rows]
-    rows = [*execution.rows("data", "train.jsonl"), *general]
-    _write_rows(execution, rows)
-
-
-def _write_rows(execution: Execution, rows: list[Row]) -> None:
-    execution.counts["rows"] = write_rows(execution.work / "rows.jsonl", rows)
-    execution.counts["rows_with_rationale"] = sum(row.rationale is not None for row in rows)
-
-
-def run_diagnose(execution: Execution) -> None:
-    """Answers to the diagnosis rows, and the weak bucket."""
-    config = execution.config(kinds.DiagnoseStage)
-    engine, _, template = execution.load_model()
-    rows = execution.rows("data", "diagnosis.jsonl")
-    result, predictions = execution.answer(engine, template, rows, "diagnosis", config.generation)
-    found = diagnose(config, result.tasks, predictions, execution.run.inputs["model"])
-    if execution.context.is_main:
-        write_evaluation(execution.work / "diagnosis_rows", result, predictions)
-        atomic_write_json(execution.work / "diagnosis.json", found.model_dump(mode="json"))
-    execution.counts["weak_tasks"] = len(found.weak_bucket)
-
-
-def run_target_set(execution: Execution) -> None:
-    """Rows of the weak bucket, and soft-labelled rows of general and, where asked for, healthy tasks."""
-    config = execution.config(kinds.TargetSetStage)
-    found = read_result(execution.input_path("diagnosis") / "diagnosis.json", DiagnosisResult)
-    train = execution.rows("data", "train.jsonl")
-    chosen = weak_rows(train, found.weak_bucket, config.num_rows, execution.seed)
-    total = len(chosen) / (1.0 - config.general_share - config.healthy_share)
-    pools = {
-        "general": (execution.general_rows("data"), round(total * config.general_share)),
-        "healthy": ([row for row in train if row.task not in found.weak_bucket], round(total * config.healthy_share)),
-    }
-    engine, _, template = execution.load_model()
-    generator = execution.generator(engine, config.soft_labels.generation)
-    conversations = [gold_conversation(row) for row in chosen]
-    for name, (rows, wanted) in pools.items():
-        labelled, counts = soft_labels(config.soft_labels, rows, wanted, generator, template, execution.seed)
-        conversations += labelled
-        execution.counts.update({f"soft_labels/{name}/{key}": count for key, count in counts.items()})
-    if execution.context.is_main:
-        _write_conversations(execution, conversations)
-
-
-def run_refinement_set(execution: Execution) -> None:
-    """Training rows by difficulty."""
-    config = execution.config(kinds.RefinementSetStage)
-    rows = [*execution.rows("data", "train.jsonl"), *execution.general_rows("data")]
-    if config.num_candidates is not None:
-        per_task = -(-config.num_candidates // len({row.task for row in rows}))
-        rows = balanced(rows, per_task, execution.seed)
-    engine, _, template = execution.load_model()
-    generator = execution.generator(engine, config.generation)
-    measured = measure_difficulty(config, rows, generator, template, execution.seed)
-    if execution.context.is_main:
-        _write_rows(execution, refinement_rows(config, measured, execution.seed))
-        write_difficulty(execution.work / DIFFICULTY, measured)
-    execution.counts["measured_rows"] = len(measured)
-    execution.counts["over_long_prompts"] = len(rows) - len(measured)
-    execution.counts["informative_rows"] = sum(0.0 < m.pass_rate < 1.0 for m in measured)
 
 
 def run_evaluate(execution: Execution) -> None:

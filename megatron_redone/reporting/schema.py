@@ -87,6 +87,8 @@ class Prediction(ResultModel):
     """Why points were lost, in a few words; empty when nothing is to say."""
     statistics: dict[str, float] = Field(default_factory=dict)
     """What the task's metric sums up of this row (`scoring.base.Score.statistics`); `redone compare` resamples it."""
+    over_long: bool = False
+    """Whether generation ended at its limit, before the answer did."""
 
 
 class BaselineResult(ResultModel):
@@ -97,18 +99,53 @@ class BaselineResult(ResultModel):
     mean_score: Points
 
 
+class FailureExample(ResultModel):
+    """An answer that lost points, to be read; long texts are cut."""
+
+    id: str
+    kind: str
+    value: Share
+    prompt: str
+    output: str
+    target: str
+    reason: str = ""
+
+
 class DiagnosedTask(ResultModel):
     """The diagnosis of one task."""
 
     task: str
     capability: str
     score: Points
-    """Mean reward in 0..100 on diagnosis rows."""
+    """The task's score in 0..100 on diagnosis rows."""
     interval: tuple[Points, Points]
     weak: bool
     reason: str
     failure_kinds: dict[str, int] = Field(default_factory=dict)
     """Failed outputs counted by kind."""
+    num_rows: int | None = None
+    target: Points | None = None
+    """What the score is held against, in 0..100."""
+    p_value: Share | None = None
+    """Of "the score reaches the target", one-sided; None for too few rows."""
+    q_value: Share | None = None
+    """The same after the adjustment of Benjamini and Hochberg over the tasks."""
+    earlier: tuple[Points | None, ...] = ()
+    """Scores of the earlier results, in their order; None where one lacks the task."""
+    trend: str = ""
+    """Against the last of them: `rose`, `fell` or `no conclusion`."""
+    examples: tuple[FailureExample, ...] = ()
+
+
+class DiagnosedCapability(ResultModel):
+    """The plain mean of a capability's tasks."""
+
+    capability: str
+    num_tasks: int = Field(ge=1)
+    num_weak: int = Field(ge=0)
+    score: Points
+    interval: tuple[Points, Points]
+    target: Points
 
 
 class DiagnosisResult(ResultModel):
@@ -121,6 +158,12 @@ class DiagnosisResult(ResultModel):
     """The border in 0..100 where the rule has one border for all tasks."""
     tasks: tuple[DiagnosedTask, ...]
     weak_bucket: tuple[str, ...]
+    capabilities: tuple[DiagnosedCapability, ...] = ()
+    target_name: str = ""
+    """What the targets are, in words."""
+    earlier: tuple[str, ...] = ()
+    """Names of the earlier results, in order."""
+    settings: dict[str, Any] = Field(default_factory=dict)
 
 
 class FileRecord(ResultModel):
