@@ -27,6 +27,8 @@ from megatron_redone.training.run import step_seconds
 from megatron_redone.training.stop import agreed_stop, install_stop_signals, stop_signal, stopped
 
 LOG = get_logger("recipe")
+SECONDS_FOR_LOST_NODE = 180.0
+"""How long a run that a launcher started again waits for its forerunner's lock: a lost node may still hold it."""
 
 
 class RecipeRunner:
@@ -41,6 +43,7 @@ class RecipeRunner:
         self.recipe, self.command, self.environment = recipe, command, environment
         self.workspace = Workspace(recipe, recipe.config.output)
         self.status: dict[str, Status] = {run.id: "pending" for run in recipe.runs}
+        self._others: set[str] = set()
 
     def run(self, from_stage: str | None = None, only_stage: str | None = None) -> Workspace:
         """Runs every stage that is not done.
@@ -56,7 +59,10 @@ class RecipeRunner:
         again = self._again(from_stage)
         self.status |= {run.id: "done" for run in self.recipe.runs if run not in wanted and self.workspace.stands(run)}
         began = time.monotonic()
-        with self.workspace.locked() if self.environment.is_main else contextlib.nullcontext():
+        self._others = {run.id for run in self.recipe.runs} - {run.id for run in wanted}
+        with contextlib.ExitStack() as locks:
+            if self.environment.is_main:
+                self._lock(locks, wanted, only_stage)
             if self.environment.world_size == 1 and self.recipe.config.workers > 1:
                 self._run_side_by_side(wanted, again)
             else:
@@ -64,6 +70,13 @@ class RecipeRunner:
         if self.environment.is_main:
             LOG.info("all stages done in %.0f s", time.monotonic() - began)
         return self.workspace
+
+    def _lock(self, locks: contextlib.ExitStack, wanted: Sequence[StageRun], only_stage: str | None) -> None:
+        """Keeps other runs out of the folder; one of a single stage lets those of other stages in."""
+        seconds = SECONDS_FOR_LOST_NODE if self.environment.restart_count else 0.0
+        locks.enter_context(self.workspace.locked(shared=only_stage is not None, seconds=seconds))
+        for run in wanted if only_stage is not None else ():
+            locks.enter_context(self.workspace.locked(run.id, seconds=seconds))
 
     def _again(self, from_stage: str | None) -> set[str]:
         """Ids of the runs of `from_stage` and of everything that reads them, directly or not."""
@@ -132,6 +145,8 @@ class RecipeRunner:
     def _note(self, run: StageRun, status: Status) -> None:
         self.status[run.id] = status
         if self.environment.is_main:
+            noted = self.workspace.noted()  # other jobs may run other stages
+            self.status |= {name: noted[name] for name in self._others & noted.keys() if self.status[name] != "done"}
             self.workspace.write_run(self.status, self.command)
 
 

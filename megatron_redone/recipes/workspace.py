@@ -7,6 +7,7 @@ import fcntl
 import json
 import platform
 import shutil
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -25,6 +26,7 @@ from megatron_redone.version import __version__
 LOG = get_logger("recipe")
 MANIFEST = "manifest.json"
 BLEND = "blend"
+SECONDS_BETWEEN_TRIES = 0.5
 VERSIONED_PACKAGES = ("torch", "megatron-core", "transformers", "numpy", "sentencepiece", "sacrebleu")
 
 
@@ -68,24 +70,40 @@ class Workspace:
         return records
 
     @contextlib.contextmanager
-    def locked(self, run_id: str | None = None) -> Iterator[None]:
+    def locked(self, run_id: str | None = None, shared: bool = False, seconds: float = 0.0) -> Iterator[None]:
         """Keeps every other run out of this folder, or out of one stage run's.
 
+        Args:
+            shared: others that ask for the same stay welcome: jobs that each run one stage of the recipe.
+            seconds: how long to wait for another run to leave, such as a process that a lost node left behind.
         Raises:
             InputError: another run works in it.
         """
         path = self.root / ".lock" if run_id is None else self.root / ".work" / f"{run_id}.lock"
         path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("w") as file:
-            try:
-                # a record lock: unlike flock's, no child that Megatron forks to write checkpoints inherits it
-                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except (BlockingIOError, PermissionError) as error:
-                folder = self.root if run_id is None else self.folder(run_id)
-                raise InputError(
-                    f"{folder}: another run works in this folder; wait for it, stop it, or give another `output`"
-                ) from error
+        give_up = time.monotonic() + seconds
+        with path.open("a+") as file:
+            while True:
+                try:
+                    # a record lock: unlike flock's, no child that Megatron forks to write checkpoints inherits it
+                    fcntl.lockf(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+                    break
+                except (BlockingIOError, PermissionError) as error:
+                    if time.monotonic() >= give_up:
+                        folder = self.root if run_id is None else self.folder(run_id)
+                        raise InputError(
+                            f"{folder}: another run works in this folder; wait for it, stop it, or give another "
+                            "`output`"
+                        ) from error
+                time.sleep(SECONDS_BETWEEN_TRIES)
             yield
+
+    def noted(self) -> dict[str, Status]:
+        """What run.json says of each stage run; nothing where there is none."""
+        path = self.root / "run.json"
+        if not path.is_file():
+            return {}
+        return {stage["folder"]: stage["status"] for stage in json.loads(path.read_text(encoding="utf-8"))["stages"]}
 
     def is_done(self, run: StageRun) -> bool:
         """Whether the run's artefact stands, made from this configuration and these inputs."""
