@@ -29,7 +29,7 @@ exit 1
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help install quickstart test test-full test-faults test-parity test-vllm nemo-aligner lint format lock clean
+.PHONY: help install quickstart test test-slurm test-full test-faults test-parity test-vllm nemo-aligner lint format lock clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -51,10 +51,13 @@ quickstart: install  ## the whole recipe in small on the CPU, from raw text to a
 	$(VENV)/bin/redone run examples/quickstart/recipe.yaml $(ARGS)
 
 test: lint  ## style, types and every test that is not slow
-	$(PYTEST) $(IN_WORKERS) -m "not slow"
+	$(PYTEST) $(IN_WORKERS) -m "not slow and not slurm"
 
 test-full: lint  ## the same with the slow tests
-	$(PYTEST) $(IN_WORKERS)
+	$(PYTEST) $(IN_WORKERS) -m "not slurm"
+
+test-slurm: install  ## jobs on a real Slurm of four nodes on this host; skipped where its programs are missing
+	$(PYTEST) tests/slurm -m slurm -rs
 
 test-faults: install  ## the long fault tests (kills, stops, restarts); what they cost goes to runs/faults.md
 	$(PYTEST) tests/faults -m faults --fault-table runs/faults.json

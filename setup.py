@@ -38,6 +38,7 @@ BASE = [
     "matplotlib>=3.9,<4",
     "tensorboard>=2.18,<3",
     "psutil>=6,<8",
+    "packaging>=24,<27",  # versions against ranges in `redone doctor`
 ]
 
 GGUF = ["gguf>=0.17,<1"]
@@ -93,7 +94,16 @@ setup(
     python_requires=">=3.11,<3.13",
     packages=find_packages(include=["megatron_redone", "megatron_redone.*", "checkpoints_conversion"]),
     package_data={
-        "megatron_redone": ["py.typed", "**/*.html", "**/*.css", "**/*.js", "**/*.jinja", "**/*.jsonl", "**/*.yaml"]
+        "megatron_redone": [
+            "py.typed",
+            "**/*.html",
+            "**/*.css",
+            "**/*.js",
+            "**/*.jinja",
+            "**/*.jsonl",
+            "**/*.yaml",
+            "**/*.sh",
+        ]
     },
     install_requires=BASE,
     extras_require=EXTRAS,

@@ -8,9 +8,11 @@ from typing import Annotated
 import typer
 
 from megatron_redone.cli.benchmark_app import benchmark_app
+from megatron_redone.cli.cluster_app import cluster_app
 from megatron_redone.cli.comparison_app import compare_command, contamination_command
 from megatron_redone.cli.convert_app import convert_app
 from megatron_redone.cli.curate_app import curate_app
+from megatron_redone.cli.doctor import doctor_command
 from megatron_redone.cli.evaluate_app import evaluate_command
 from megatron_redone.cli.generation_app import generation_app
 from megatron_redone.cli.online_app import online_app
@@ -177,6 +179,7 @@ def verify_resume_rank_command(folder: Path, side: str, plant: Annotated[str | N
 
 app.command("compare")(compare_command)
 app.command("contamination")(contamination_command)
+app.command("doctor")(doctor_command)
 app.command("evaluate")(evaluate_command)
 app.command("dpo")(dpo_command)
 app.command("rl")(rl_command)
@@ -188,3 +191,4 @@ app.add_typer(online_app, name="online")
 app.add_typer(tasks_app, name="tasks")
 app.command("score")(score_command)
 app.add_typer(generation_app)
+app.add_typer(cluster_app)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 import threading
+import traceback
 from collections.abc import Sequence
 
 from megatron_redone.common.errors import RedoneError
@@ -12,9 +13,13 @@ from megatron_redone.common.logging import CONSOLE, configure_logging
 from megatron_redone.launch.processes import end_with_launcher
 from megatron_redone.launch.threads import device_kind, process_settings, reexec_with
 
+CRASHED = 70
+
 
 def main(arguments: Sequence[str] | None = None, program: str = "redone") -> int:
     """Runs a command and returns its exit code: 0 done, 1 failed, 2 bad input, 75 start it again, 130 interrupted.
+
+    70 says that torch failed below us: another rank or a device was lost, memory ran out. Trying again may help.
 
     Args:
         arguments: those of the command line by default.
@@ -40,6 +45,12 @@ def main(arguments: Sequence[str] | None = None, program: str = "redone") -> int
         if code == 130:
             CONSOLE.print("stopped; the same command goes on from the last checkpoint")
         return code
+    except RuntimeError:  # torch's, of a lost connection or device; a bug of ours would come again
+        traceback.print_exc()
+        return CRASHED
+    finally:
+        if callable(signal.getsignal(signal.SIGUSR1)) and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # what comes now comes too late; by default it would kill
     return 0
 
 

@@ -31,6 +31,8 @@ from megatron_redone.training.run import step_seconds
 from megatron_redone.training.stop import agreed_stop, install_stop_signals, stop_signal, stopped
 
 LOG = get_logger("recipe")
+SECONDS_FOR_LOST_NODE = 180.0
+"""How long a run that a launcher started again waits for its forerunner's lock: a lost node may still hold it."""
 
 
 class RecipeRunner:
@@ -73,7 +75,9 @@ class RecipeRunner:
             for difference in disagreements(self.workspace, wanted) if self.environment.is_main else ():
                 LOG.warning("%s", difference)
         began = time.monotonic()
-        with self.workspace.locked_for(wanted if self._alone else None) if self.environment.is_main else nullcontext():
+        seconds = SECONDS_FOR_LOST_NODE if self.environment.restart_count else 0.0
+        alone = wanted if self._alone else None
+        with self.workspace.locked_for(alone, seconds) if self.environment.is_main else nullcontext():
             again = self._prepare(from_stage, wanted)
             if self.environment.world_size == 1 and self.recipe.config.workers > 1:
                 self._run_side_by_side(wanted, again)

@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import json
 import shutil
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -26,6 +27,7 @@ MANIFEST = "manifest.json"
 UNPUBLISHED = ("checkpoints", "work.json")
 """What a work folder holds that its artefact does not."""
 BLEND = "blend"
+SECONDS_BETWEEN_TRIES = 0.5
 
 
 @dataclass(frozen=True)
@@ -74,41 +76,48 @@ class Workspace:
         return str(json.loads(manifest.read_text(encoding="utf-8"))["outputs"]["folder"]["sha256"])
 
     @contextlib.contextmanager
-    def locked(self, run_id: str | None = None, shared: bool = False) -> Iterator[None]:
+    def locked(self, run_id: str | None = None, shared: bool = False, seconds: float = 0.0) -> Iterator[None]:
         """Keeps every other run out of this folder, or out of one stage run's.
 
         Args:
             shared: keeps out only those that want the whole folder for themselves.
+            seconds: how long to wait for another run to leave, such as a process that a lost node left behind.
 
         Raises:
             InputError: another run works in it.
         """
         path = self.root / ".lock" if run_id is None else self.root / ".work" / f"{run_id}.lock"
         path.parent.mkdir(parents=True, exist_ok=True)
+        give_up = time.monotonic() + seconds
         with path.open("a+") as file:
-            try:
-                # a record lock: unlike flock's, no child that Megatron forks to write checkpoints inherits it
-                fcntl.lockf(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
-            except (BlockingIOError, PermissionError) as error:
-                folder = self.root if run_id is None else self.folder(run_id)
-                raise InputError(
-                    f"{folder}: another run works in this folder; wait for it, stop it, or give another `output`"
-                ) from error
+            while True:
+                try:
+                    # a record lock: unlike flock's, no child that Megatron forks to write checkpoints inherits it
+                    fcntl.lockf(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+                    break
+                except (BlockingIOError, PermissionError) as error:
+                    if time.monotonic() >= give_up:
+                        folder = self.root if run_id is None else self.folder(run_id)
+                        raise InputError(
+                            f"{folder}: another run works in this folder; wait for it, stop it, or give another "
+                            "`output`"
+                        ) from error
+                time.sleep(SECONDS_BETWEEN_TRIES)
             yield
 
     @contextlib.contextmanager
-    def locked_for(self, runs: Sequence[StageRun] | None) -> Iterator[None]:
+    def locked_for(self, runs: Sequence[StageRun] | None, seconds: float = 0.0) -> Iterator[None]:
         """Keeps others out while some stages are run by themselves, or (None) the whole recipe.
 
-        Processes that run different stages of one recipe work in its folder at the same time.
+        Processes that run different stages of one recipe work in its folder at the same time. `seconds` as in `locked`.
 
         Raises:
             InputError: another run works there.
         """
         with contextlib.ExitStack() as locks:
-            locks.enter_context(self.locked(shared=runs is not None))
+            locks.enter_context(self.locked(shared=runs is not None, seconds=seconds))
             for run in runs or ():
-                locks.enter_context(self.locked(run.id))
+                locks.enter_context(self.locked(run.id, seconds=seconds))
             yield
 
     def is_done(self, run: StageRun) -> bool:

@@ -16,7 +16,8 @@ import traceback
 from pathlib import Path
 from types import TracebackType
 
-EXIT_CODE = 1
+EXIT_CODE = 70
+"""A process was lost or hangs: a launcher may start the run again (cli/main.py)."""
 SECONDS_FOR_OTHERS = 5.0
 """How long a rank waits for the files of the others; all of them notice within a look of each other."""
 LOOKS = 20
