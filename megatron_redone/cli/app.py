@@ -15,6 +15,7 @@ from megatron_redone.cli.curate_app import curate_app
 from megatron_redone.cli.doctor import doctor_command
 from megatron_redone.cli.evaluate_app import evaluate_command
 from megatron_redone.cli.generation_app import generation_app
+from megatron_redone.cli.nemo_app import nemo_app
 from megatron_redone.cli.online_app import online_app
 from megatron_redone.cli.sandbox_app import sandbox_app
 from megatron_redone.cli.score_app import score_command
@@ -189,6 +190,7 @@ app.add_typer(convert_app, name="convert")
 app.add_typer(sandbox_app, name="sandbox")
 app.add_typer(online_app, name="online")
 app.add_typer(tasks_app, name="tasks")
+app.add_typer(nemo_app, name="nemo")
 app.command("score")(score_command)
 app.add_typer(generation_app)
 app.add_typer(cluster_app)

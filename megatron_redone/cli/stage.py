@@ -49,16 +49,19 @@ def train_stage(
     _run_here(recipe, out, again, exit_after_minutes)
 
 
-def with_nemo_config(settings: Sequence[str], path: Path) -> list[str]:
+def with_nemo_config(kind: str, settings: Sequence[str], path: Path) -> list[str]:
     """The settings with those of a YAML file of NeMo-Aligner's before the ones that are given as `key=value`.
 
+    Args:
+        kind: of the stage: dpo or dapo.
     Raises:
         InputError: no such file, or no environment of NeMo-Aligner to read it in.
         ConfigError: keys that are unknown here.
     """
     import tempfile
 
-    from megatron_redone.nemo_aligner.config import NemoAlignerConfig
+    from megatron_redone.nemo_aligner import dapo_mapping, mapping
+    from megatron_redone.nemo_aligner.config import NemoEnvironmentConfig
     from megatron_redone.nemo_aligner.train import settings_of_file
 
     if not path.is_file():
@@ -66,9 +69,10 @@ def with_nemo_config(settings: Sequence[str], path: Path) -> list[str]:
     file = [settings[0]] if settings and "=" not in settings[0] else []
     own = list(settings[len(file) :])
     named = [setting.partition("=")[2] for setting in own if setting.startswith("nemo_aligner.python=")]
-    environment = NemoAlignerConfig(python=Path(named[-1])) if named else NemoAlignerConfig()
+    environment = NemoEnvironmentConfig(python=Path(named[-1])) if named else NemoEnvironmentConfig()
+    read = dapo_mapping.from_nemo if kind == "dapo" else mapping.from_nemo
     with tempfile.TemporaryDirectory() as folder:
-        found = settings_of_file(path, environment, Path(folder) / "log")
+        found = settings_of_file(path, environment, Path(folder) / "log", read)
     return [*file, *(f"{name}={json.dumps(value)}" for name, value in found.items()), *own]
 
 

@@ -42,7 +42,7 @@ def dpo_command(
 
     given = list(settings or [])
     if nemo_config is not None:
-        given = with_nemo_config(given, nemo_config)
+        given = with_nemo_config("dpo", given, nemo_config)
     train_stage("dpo", given + ([f"backend={backend}"] if backend else []), out, again, nproc, exit_after_minutes)
 
 
@@ -52,12 +52,22 @@ def rl_command(
     again: Again = False,
     nproc: Nproc = 1,
     exit_after_minutes: ExitAfter = None,
+    backend: Annotated[
+        str | None, typer.Option(help="native, or nemo-aligner: a trainer of its shape drives our engine.")
+    ] = None,
+    nemo_config: Annotated[
+        Path | None,
+        typer.Option(help="YAML in NeMo-Aligner's style (trainer.dapo, model.dapo), read as settings."),
+    ] = None,
 ) -> None:
     """Reinforcement learning by DAPO on rows of tasks.
 
     `redone rl dapo.yaml model=SFT/model rows=ROWS --out RL`, where ROWS is a folder with rows.jsonl. An interrupted
     command goes on where it was.
     """
-    from megatron_redone.cli.stage import train_stage
+    from megatron_redone.cli.stage import train_stage, with_nemo_config
 
-    train_stage("dapo", settings or [], out, again, nproc, exit_after_minutes)
+    given = list(settings or [])
+    if nemo_config is not None:
+        given = with_nemo_config("dapo", given, nemo_config)
+    train_stage("dapo", given + ([f"backend={backend}"] if backend else []), out, again, nproc, exit_after_minutes)

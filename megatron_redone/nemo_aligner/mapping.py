@@ -138,7 +138,8 @@ class Key:
     read: Callable[[Any], Any] = lambda value: value
 
 
-def _inverse(table: Mapping[str, Any]) -> Callable[[Any], Any]:
+def inverse(table: Mapping[str, Any]) -> Callable[[Any], Any]:
+    """Reads their name of a table as ours."""
     names = {value: name for name, value in table.items()}
 
     def read(value: Any) -> Any:
@@ -149,7 +150,8 @@ def _inverse(table: Mapping[str, Any]) -> Callable[[Any], Any]:
     return read
 
 
-def _only_file(value: Any) -> str:
+def only_file(value: Any) -> str:
+    """The one file of a list of files."""
     files = [value] if isinstance(value, str) else list(value)
     if len(files) != 1:
         raise ValueError(f"{len(files)} files; join them into one")
@@ -157,10 +159,10 @@ def _only_file(value: Any) -> str:
 
 
 KEYS: dict[str, Key] = {
-    "model.dpo.preference_loss": Key("loss", _inverse(LOSSES)),
+    "model.dpo.preference_loss": Key("loss", inverse(LOSSES)),
     "model.dpo.ref_policy_kl_penalty": Key("beta", float),
     "model.dpo.preference_average_log_probs": Key("preference_logprobs", lambda value: "mean" if value else "sum"),
-    "model.dpo.sft_average_log_probs": Key("sft.normalisation", _inverse(SFT_AVERAGES)),
+    "model.dpo.sft_average_log_probs": Key("sft.normalisation", inverse(SFT_AVERAGES)),
     "model.dpo.preference_loss_weight": Key("preference_coefficient", float),
     "model.dpo.sft_loss_weight": Key("sft.coefficient", float),
     "model.dpo.gt_reward_scale": Key("gt_reward_scale", float),
@@ -174,10 +176,10 @@ KEYS: dict[str, Key] = {
     "model.optim.lr": Key("optimizer.lr", float),
     "model.optim.weight_decay": Key("optimizer.weight_decay", float),
     "model.optim.eps": Key("optimizer.epsilon", float),
-    "model.optim.sched.name": Key("optimizer.schedule", _inverse(SCHEDULES)),
+    "model.optim.sched.name": Key("optimizer.schedule", inverse(SCHEDULES)),
     "model.optim.sched.warmup_steps": Key("optimizer.warmup_steps", int),
     "model.data.seq_length": Key("max_length", int),
-    "model.data.data_prefix.train": Key("pairs", _only_file),
+    "model.data.data_prefix.train": Key("pairs", only_file),
     "trainer.dpo.gradient_clip_val": Key("optimizer.clip_grad", float),
     "trainer.dpo.max_epochs": Key("epochs", float),
     "trainer.precision": Key("parallel.precision", lambda value: "bf16" if "bf16" in str(value) else "fp32"),
@@ -195,6 +197,7 @@ WITHOUT_EFFECT = (
     "model.data.skip_warmup", "model.data.data_prefix.validation", "model.data.data_prefix.test",
     "model.data.num_workers", "model.data.index_mapping_dir",
     "model.data.pad_length_to_multiple_of", "model.data.append_eod", "model.overwrite_base_config",
+    "model.dist_ckpt_load_strictness",
 )  # fmt: skip
 """Keys, and sections, of its published configuration that say how its own program runs and change no number here."""
 ONLY_AT: dict[str, tuple[Any, ...]] = {
@@ -221,7 +224,7 @@ def from_nemo(tree: Mapping[str, Any], path: Path) -> dict[str, Any]:
     Raises:
         ConfigError: every key that is unknown, or has a value that means nothing here.
     """
-    flat = {name: value for name, value in _leaves(tree) if value is not None or name in ONLY_AT}
+    flat = {name: value for name, value in leaves(tree) if value is not None or name in ONLY_AT}
     found: list[str] = []
     ours: dict[str, Any] = {}
     for name, value in flat.items():
@@ -233,7 +236,7 @@ def from_nemo(tree: Mapping[str, Any], path: Path) -> dict[str, Any]:
         elif name in ONLY_AT:
             if value not in ONLY_AT[name]:
                 found.append(f"{path}: {name}={value!r}: only {ONLY_AT[name][0]!r} is understood here")
-        elif name not in COMBINED and not _without_effect(name):
+        elif name not in COMBINED and not without_effect(name):
             found.append(f"{path}: {name}={value!r}: no such key is known here; leave it out")
     if found:
         raise ConfigError(found)
@@ -255,15 +258,17 @@ def _combined(flat: Mapping[str, Any], ours: Mapping[str, Any]) -> dict[str, Any
     return result
 
 
-def _without_effect(name: str) -> bool:
+def without_effect(name: str) -> bool:
+    """Whether a key of its files says only how its own program runs."""
     return any(name == known or name.startswith(known + ".") for known in WITHOUT_EFFECT) or name.startswith(
         ("model.peft.lora_tuning.", "model.peft.restore_from_")
     )
 
 
-def _leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """(dotted key, value) of every value that is no section."""
     for name, value in tree.items():
         if isinstance(value, Mapping):
-            yield from _leaves(value, f"{prefix}{name}.")
+            yield from leaves(value, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", value

@@ -6,7 +6,7 @@ may have any layout.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -16,6 +16,7 @@ import numpy.typing as npt
 from megatron_redone.common.errors import TrainingError
 from megatron_redone.data.batch import PackedBatch
 from megatron_redone.data.document import Document
+from megatron_redone.nemo_aligner.conversation import Conversation
 from megatron_redone.nemo_aligner.process import NemoAlignerProcess
 from megatron_redone.nemo_aligner.wire import Array, Message
 from megatron_redone.objectives.given_gradient import GivenGradient
@@ -59,7 +60,8 @@ class EngineService:
         encode: Callable[[str], Sequence[int]],
         max_tokens: int,
     ) -> None:
-        self.engine, self.process, self.pairs, self.encode = engine, process, pairs, encode
+        self.engine, self.pairs, self.encode = engine, pairs, encode
+        self._talk = Conversation(engine.context, process)
         self.max_tokens = max_tokens
         self._batches: list[PackedBatch] = []
         self._metrics: dict[str, float] = {}
@@ -75,7 +77,7 @@ class EngineService:
             TrainingError: the trainer ended first, or asked for what no pair has.
         """
         while True:
-            message = self._next()
+            message = self._talk.next()
             if message.kind == "finished":
                 raise TrainingError(
                     f"NeMo-Aligner's trainer finished after step {message.values['step']}, before the steps that were "
@@ -85,25 +87,16 @@ class EngineService:
                 return self._update(float(message.values["learning_rate"]))
             self._answer(message)
 
-    def _next(self) -> Message:
-        received = None if self.process is None else self.process.receive()
-        message: Message = self.engine.context.broadcast_object(received, source=0)
-        return message
-
-    def _reply(self, kind: str, arrays: Mapping[str, Array] = {}) -> None:
-        if self.process is not None:
-            self.process.send(kind, {}, arrays)
-
     def _answer(self, message: Message) -> None:
         if message.kind == "encode":
-            self._reply("ids", {"ids": np.asarray(self.encode(message.values["text"]), dtype=np.int64)})
+            self._talk.reply("ids", {}, {"ids": np.asarray(self.encode(message.values["text"]), dtype=np.int64)})
         elif message.kind == "reference_logprobs":
-            self._reply("logprobs", {"logprobs": self._reference(message)})
+            self._talk.reply("logprobs", {"logprobs": self._reference(message)})
         elif message.kind == "policy_logprobs":
-            self._reply("logprobs", {"logprobs": self._policy(message)})
+            self._talk.reply("logprobs", {"logprobs": self._policy(message)})
         elif message.kind == "accumulate":
             self._accumulate(message)
-            self._reply("accumulated")
+            self._talk.reply("accumulated")
         elif message.kind not in ("saved", "metrics"):
             raise TrainingError(f"NeMo-Aligner's trainer asked for {message.kind!r}, which the engine does not know")
 
@@ -158,7 +151,7 @@ class EngineService:
 
     def _update(self, learning_rate: float) -> dict[str, float]:
         ended = self.engine.step_or_skip(self._metrics, self._batches, learning_rate)
-        self._reply("updated")
+        self._talk.reply("updated")
         return {**ended, "learning_rate": learning_rate}
 
 

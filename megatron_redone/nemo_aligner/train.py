@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import groupby
@@ -19,7 +19,7 @@ from megatron_redone.common.errors import TrainingError
 from megatron_redone.common.jsonl import write_jsonl
 from megatron_redone.data.document import Document
 from megatron_redone.data.tokenizer import Tokenizer
-from megatron_redone.nemo_aligner.config import NemoAlignerConfig
+from megatron_redone.nemo_aligner.config import NemoAlignerConfig, NemoEnvironmentConfig
 from megatron_redone.nemo_aligner.mapping import from_nemo, steps_and_epochs, to_nemo
 from megatron_redone.nemo_aligner.process import NemoAlignerProcess
 from megatron_redone.nemo_aligner.service import EngineService, PreparedPair
@@ -85,16 +85,23 @@ def dpo_with_nemo_aligner(
     return {"pairs": len(pairs), "steps_per_epoch": len(pairs) // config.global_batch_size, **pairs.counts}
 
 
-def settings_of_file(path: Path, settings: NemoAlignerConfig, log: Path) -> dict[str, Any]:
+def settings_of_file(
+    path: Path,
+    settings: NemoEnvironmentConfig,
+    log: Path,
+    mapping: Callable[[Mapping[str, Any], Path], dict[str, Any]] = from_nemo,
+) -> dict[str, Any]:
     """Our settings that a YAML file of NeMo-Aligner's asks for; read in its environment.
 
+    Args:
+        mapping: of its keys, `dapo_mapping.from_nemo` for a stage `dapo`.
     Raises:
         ConfigError: keys that are unknown here.
         TrainingError: the file cannot be read.
     """
     with NemoAlignerProcess(settings.python, log) as process:
         process.send("read_configuration", {"path": str(path.resolve())})
-        return from_nemo(process.receive().values["tree"], path)
+        return mapping(process.receive().values["tree"], path)
 
 
 class PairTexts:
@@ -131,11 +138,11 @@ class PairTexts:
             raise TrainingError(f"NeMo-Aligner's data set asks for the tokens of {text[:80]!r}, which is of no pair")
         place, side = self._asked[_digest(text)]
         document = self.pairs.documents(place)[side or 0]
-        return document.token_ids[: _prompt_length(document)] if side is None else document.token_ids[:-1]
+        return document.token_ids[: prompt_length(document)] if side is None else document.token_ids[:-1]
 
     def _texts(self, place: int) -> tuple[str, str, str]:
         chosen, rejected = self.pairs.documents(place)
-        cut = _prompt_length(chosen)
+        cut = prompt_length(chosen)
         spelled = partial(spell, tokenizer=self.pairs.template.tokenizer)
         return spelled(chosen.token_ids[:cut]), spelled(chosen.token_ids[cut:-1]), spelled(rejected.token_ids[cut:-1])
 
@@ -150,7 +157,8 @@ def spell(ids: Sequence[int], tokenizer: Tokenizer) -> str:
     return "".join(parts)
 
 
-def _prompt_length(document: Document) -> int:
+def prompt_length(document: Document) -> int:
+    """Tokens before the answer."""
     return next(place for place, learnt in enumerate(document.loss_mask) if learnt)
 
 

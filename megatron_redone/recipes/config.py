@@ -22,7 +22,7 @@ from megatron_redone.curation.config import (
 )
 from megatron_redone.data.config import BlendConfig
 from megatron_redone.models.config import ModelConfig
-from megatron_redone.nemo_aligner.config import NemoAlignerConfig
+from megatron_redone.nemo_aligner.config import NemoAlignerConfig, NemoEnvironmentConfig
 from megatron_redone.nemo_aligner.mapping import problems
 from megatron_redone.recipes.cluster import ClusterConfig, ExpectConfig
 from megatron_redone.recipes.data_stages import (
@@ -134,9 +134,15 @@ class DAPOStage(DAPOConfig, TrainingStage):
     rows: Artefact
     reference: OptionalArtefact = None
     """Another reference model for `kl` than the one that training starts from."""
+    backend: Literal["native", "nemo-aligner"] = "native"
+    """Whose trainer drives the engine: ours, or one of NeMo-Aligner's shape in an environment of its own."""
+    nemo_aligner: NemoEnvironmentConfig = NemoEnvironmentConfig()
+    """Read with `backend: nemo-aligner` only."""
 
     def rule_violations(self) -> Iterator[str]:
-        """Somebody reads the reference."""
+        """Somebody reads the reference, and the environment of the other backend."""
+        if self.backend == "native" and self.nemo_aligner != NemoEnvironmentConfig():
+            yield "nemo_aligner: only backend=nemo-aligner reads this section; set it, or leave the section out"
         if self.reference is not None and not self.kl.needed:
             yield f"reference={self.reference!r} without kl: set kl.measure or kl.coefficient, or leave it out"
         yield from super().rule_violations()

@@ -9,6 +9,7 @@ whose generator does not sample from the policy stops (`agreement.py`). Options 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Protocol
 
 from megatron_redone.data.chat_template import ChatTemplate
 from megatron_redone.data.document import Document
@@ -22,6 +23,7 @@ from megatron_redone.rl.guards import guard_metrics
 from megatron_redone.rl.metrics import mean_of, rollout_metrics
 from megatron_redone.rl.prompts import PromptQueue
 from megatron_redone.rl.recorded_generator import RecordedGenerator
+from megatron_redone.rl.rollout import Group
 from megatron_redone.rl.rollout_schedule import RolloutSchedule
 from megatron_redone.rl.training_documents import training_documents
 from megatron_redone.tasks.base import Row
@@ -58,17 +60,19 @@ def dapo(
     run: TrainingRun,
     reference: MegatronEngine | None = None,
     ranks: Mapping[str, int] | None = None,
+    update: Update | None = None,
 ) -> dict[str, int]:
     """Trains the engine by reinforcement on the rows; returns counts for the manifest.
 
     Args:
         reference: the frozen model that `kl` is measured to.
         ranks: id of a row -> place in the curriculum.
+        update: what is done with the documents of a rollout; by default the updates of this module.
     """
     assert (reference is not None) == config.kl.needed
     queue = PromptQueue(rows, config.task_balance, run.seed, ranks)
     sampler = GroupSampler(config, queue, template, run.seed)
-    objective = objective_of(config)
+    updates_of = update or NativeUpdate(config, engine)
     # A rollout that is made ahead is part of the checkpoint itself.
     recorded = config.record_rollouts and not config.rollout.staleness
     policy = RecordedGenerator(generator, run.folder / ROLLOUTS, run.context) if recorded else generator
@@ -83,11 +87,8 @@ def dapo(
         documents, gap = training_documents(sampled.groups, engine, config, run, reference)
         if gap:
             check_agreement(gap, config.agreement, rollout)
-        updates: list[dict[str, float]] = []
-        for minibatch in minibatches(documents, config):
-            batches, _ = balanced_microbatches(minibatch, config.max_tokens_per_microbatch, engine, config.signals)
-            run.trained_tokens += sum(len(document) for document in minibatch)
-            updates.append(engine.train_step(batches, objective, rate_of(config, rollout)))
+        updates = updates_of(rollout, sampled.groups, documents)
+        run.trained_tokens += sum(len(document) for group in documents for document in group)
         rollouts.update(version=rollout + 1)
         if isinstance(policy, RecordedGenerator):
             policy.forget_before(rollouts.version - 2 * run.checkpoint.every)  # the newest checkpoint may be unfinished
@@ -95,6 +96,7 @@ def dapo(
         first = {"clip_share_first_update": updates[0]["clip_share"]} if updates else {}
         guards = guard_metrics(sampled.all_groups, template) if config.guards else {}
         return {
+            "learning_rate": rate_of(config, rollout),
             **mean_of(updates),
             **first,
             **rollout_metrics(sampled),
@@ -102,7 +104,6 @@ def dapo(
             **rollouts.metrics(sampled, rollout),
             **gap,
             "updates": float(len(updates)),
-            "learning_rate": rate_of(config, rollout),
         }
 
     with rollouts:
@@ -117,6 +118,41 @@ def dapo(
     if isinstance(policy, RecordedGenerator):
         policy.forget()
     return {"rows": len(rows), "prompts_drawn": queue.drawn, "over_long_prompts": sampler.over_long}
+
+
+class Update(Protocol):
+    """The optimizer steps of a rollout. All ranks call it alike."""
+
+    def __call__(
+        self, rollout: int, groups: Sequence[Group], documents: Sequence[Sequence[Document]], /
+    ) -> list[dict[str, float]]:
+        """Metrics of each step.
+
+        Args:
+            groups: with rewards and advantages.
+            documents: of each group those that are learnt, with `config.signals`.
+        """
+        ...
+
+
+class NativeUpdate:
+    """An optimizer step for each mini-batch."""
+
+    def __init__(self, config: DAPOConfig, engine: MegatronEngine) -> None:
+        self.config, self.engine, self.objective = config, engine, objective_of(config)
+
+    def __call__(
+        self, rollout: int, groups: Sequence[Group], documents: Sequence[Sequence[Document]]
+    ) -> list[dict[str, float]]:
+        """See `Update`."""
+        return [self.step(minibatch, rollout) for minibatch in minibatches(documents, self.config)]
+
+    def step(self, minibatch: Sequence[Document], rollout: int) -> dict[str, float]:
+        """One of them."""
+        batches, _ = balanced_microbatches(
+            minibatch, self.config.max_tokens_per_microbatch, self.engine, self.config.signals
+        )
+        return self.engine.train_step(batches, self.objective, rate_of(self.config, rollout))
 
 
 def minibatches(documents: Sequence[Sequence[Document]], config: DAPOConfig) -> Iterator[list[Document]]:

@@ -8,21 +8,19 @@ behind the interface.
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
-import torch.distributed as dist
-from megatron.core import parallel_state
 from nemo.core.optim.lr_scheduler import get_scheduler
 from nemo_aligner.algorithms.dpo import DPOTrainer
 from nemo_aligner.data.nlp.builders import build_dataloader, identity_collate
 from nemo_aligner.data.nlp.datasets import DPOModelDataset
 from omegaconf import DictConfig, OmegaConf
 
+from megatron_redone.nemo_aligner.inside.no_time_limit import NoTimeLimit
+from megatron_redone.nemo_aligner.inside.one_process import one_process
 from megatron_redone.nemo_aligner.inside.remote import (
     RemoteCheckpoints,
     RemoteLogger,
@@ -38,17 +36,6 @@ class NumberedPairs(DPOModelDataset):
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         return {**super().__getitem__(index), "id": self.data[index].get("id", f"pair-{index}")}
-
-
-class NoTimeLimit:
-    """The run timer: the process with the engine watches the time, and ends this one after a checkpoint."""
-
-    def start_time(self) -> None:
-        """Nothing is counted."""
-
-    def is_finished(self) -> bool:
-        """Never."""
-        return False
 
 
 def collate(batch: Sequence[Mapping[str, Any]], eos_id: int, pad_length_to_multiple_of: int) -> dict[str, Any]:
@@ -76,7 +63,7 @@ def train(order: Mapping[str, Any], connection: Connection) -> None:
         order: `config` (NeMo-Aligner's), `pairs` (path), `eos_id`, `step` to go on from, and `shuffle`.
     """
     cfg = OmegaConf.create(order["config"])
-    _one_process()
+    one_process()
     tokenizer = RemoteTokenizer(connection, order["eos_id"])
     pairs = _read(order["pairs"])
     data = NumberedPairs(
@@ -126,10 +113,3 @@ def _trainer(cfg: DictConfig, connection: Connection, loader: Any, tokenizer: Re
 def _read(path: str) -> list[dict[str, Any]]:
     with open(path, encoding="utf-8") as file:
         return [json.loads(line) for line in file if line.strip()]
-
-
-def _one_process() -> None:
-    """Process groups of one rank, which NeMo-Aligner's samplers and loss ask."""
-    store = os.path.join(tempfile.mkdtemp(prefix="nemo-aligner-"), "store")
-    dist.init_process_group("gloo", init_method=f"file://{store}", rank=0, world_size=1)
-    parallel_state.initialize_model_parallel()

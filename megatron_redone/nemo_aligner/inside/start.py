@@ -39,6 +39,14 @@ def _work_for(kind: str) -> Callable[[Mapping[str, Any], Any], None]:
         from megatron_redone.nemo_aligner.inside.dpo import train
 
         return train
+    if kind == "train_dapo":
+        from megatron_redone.nemo_aligner.inside.dapo import train as train_dapo
+
+        return train_dapo
+    if kind == "check_export":
+        from megatron_redone.nemo_aligner.inside.check_export import check
+
+        return check
     raise ValueError(f"order {kind!r} is not known")
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+
 from megatron_redone.common.errors import InputError
 from megatron_redone.curation.refine import DIFFICULTY, curriculum_ranks
 from megatron_redone.data.tokenizer import Tokenizer
+from megatron_redone.nemo_aligner.dapo_train import NemoAlignerUpdate
 from megatron_redone.recipes import config as kinds
 from megatron_redone.recipes.execution import Execution
 from megatron_redone.rl.dapo import dapo
@@ -29,7 +32,13 @@ def run_dapo(execution: Execution) -> None:
     reference = _reference(execution, tokenizer) if config.kl.needed else None
     run = execution.training_run(tokenizer)
     generator = execution.generator(engine, config.generation)
-    execution.counts.update(dapo(config, rows, template, engine, generator, run, reference, ranks))
+    with contextlib.ExitStack() as stack:
+        update = None
+        if config.backend == "nemo-aligner":
+            update = stack.enter_context(
+                NemoAlignerUpdate(config, config.nemo_aligner, engine, run.folder, execution.seed)
+            )
+        execution.counts.update(dapo(config, rows, template, engine, generator, run, reference, ranks, update))
     execution.finish_model(engine, tokenizer, template, run)
 
 

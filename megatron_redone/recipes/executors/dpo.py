@@ -33,7 +33,7 @@ def run_dpo(execution: Execution) -> None:
     with PairSet(config, template) as pairs, PairSet(config, template) as held_out:
         _read(execution, folder / TRAIN if folder.is_dir() else folder, pairs)
         if config.validation is not None:
-            _read(execution, _validation_file(folder), held_out)
+            _read(execution, validation_file(folder), held_out)
         reference = _reference(execution, engine, tokenizer, [pairs, held_out])
         run.forward_tokens += sum(len(document) for some in (pairs, held_out) for document in all_documents(some))
         validation = held_out if config.validation is not None else None
@@ -49,7 +49,12 @@ def run_dpo(execution: Execution) -> None:
     execution.context.on_main(lambda: shutil.rmtree(execution.work / REFERENCE, ignore_errors=True))
 
 
-def _validation_file(folder: Path) -> Path:
+def validation_file(folder: Path) -> Path:
+    """The held-out pairs of a folder.
+
+    Raises:
+        InputError: it has none.
+    """
     path = folder / VALIDATION
     if not path.is_file():
         raise InputError(f"validation is on, but {path} is not there; give a folder that has it, or switch it off")
@@ -58,9 +63,20 @@ def _validation_file(folder: Path) -> Path:
 
 def _read(execution: Execution, path: Path, pairs: PairSet) -> None:
     """Takes the pairs of a file; refused ones go into the manifest, and too many of them end the stage."""
+    refused, ties = read_pairs(path, execution.seed, execution.max_refused_share, pairs)
+    execution.refused += refused
+    execution.counts |= {f"pairs_refused/{path.name}": len(refused), f"ties_left_out/{path.name}": ties}
+
+
+def read_pairs(path: Path, seed: int, max_refused_share: float, pairs: PairSet) -> tuple[list[str], int]:
+    """Adds the pairs of a file; why others were refused, and how many ties were left out.
+
+    Raises:
+        DataError: more than the share were refused, or none was there.
+    """
     refused: list[str] = []
     ties = total = 0
-    for pair, problem in _items(path, execution.seed):
+    for pair, problem in _items(path, seed):
         total += 1
         if pair is None:
             refused.append(problem)
@@ -71,14 +87,13 @@ def _read(execution: Execution, path: Path, pairs: PairSet) -> None:
                 pairs.add(_preference(pair))
             except DataError as error:
                 refused.append(f"{pair.source}: {pair.id}: {error}")
-    if not total or len(refused) > execution.max_refused_share * total:
+    if not total or len(refused) > max_refused_share * total:
         shown = "\n".join(f"  {line}" for line in refused[:MAX_PROBLEMS_SHOWN])
         raise DataError(
-            f"{path}: {len(refused)} of {total} pairs refused, but at most {execution.max_refused_share:.0%} may be "
+            f"{path}: {len(refused)} of {total} pairs refused, but at most {max_refused_share:.0%} may be "
             f"and one must remain; correct the file; first problems:\n{shown}"
         )
-    execution.refused += refused
-    execution.counts |= {f"pairs_refused/{path.name}": len(refused), f"ties_left_out/{path.name}": ties}
+    return refused, ties
 
 
 def _items(path: Path, seed: int) -> Iterator[tuple[AnswerPair | None, str]]:

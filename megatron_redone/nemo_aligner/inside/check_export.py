@@ -1,0 +1,154 @@
+"""Reads an export with NeMo-Aligner's and NeMo's own code, on CPU, and tells what was read.
+
+Runs in NeMo-Aligner's environment, see `start.py`. What is not theirs: the layer specification is Megatron-core's local
+one, since Transformer Engine's needs CUDA (the keys of its parameters in a checkpoint are the same), and settings of
+kernels that need CUDA are switched off in `ON_CPU`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+from megatron.core.dist_checkpointing.mapping import ShardedObject
+from megatron.core.models.gpt import GPTModel
+from megatron.core.models.gpt.gpt_layer_specs import get_gpt_layer_local_spec
+from megatron.core.tensor_parallel.random import initialize_rng_tracker
+from nemo.collections.nlp.models.language_modeling.megatron_gpt_model import MegatronGPTModel
+from nemo.collections.nlp.modules.common.tokenizer_utils import get_nmt_tokenizer
+from nemo.utils.callbacks.dist_ckpt_io import DistributedCheckpointIO
+from nemo_aligner.data.nlp.builders import build_train_valid_test_dpo_datasets
+from nemo_aligner.utils.utils import load_and_override_model_config
+from omegaconf import DictConfig, OmegaConf
+
+from megatron_redone.nemo_aligner.inside.one_process import one_process
+from megatron_redone.nemo_aligner.inside.remote_connection import Connection
+from megatron_redone.nemo_aligner.wire import send
+
+ON_CPU = {
+    "persist_layer_norm": False,
+    "masked_softmax_fusion": False,
+    "use_cpu_initialization": True,
+    "tensor_model_parallel_size": 1,
+    "pipeline_model_parallel_size": 1,
+    "context_parallel_size": 1,
+    "sequence_parallel": False,
+    "megatron_amp_O2": False,
+    "activations_checkpoint_granularity": None,
+    "activations_checkpoint_method": None,
+    "activations_checkpoint_num_layers": None,
+}
+
+
+def check(order: Mapping[str, Any], connection: Connection) -> None:
+    """Sends every pair as the data set gives it, then the loaded parameters, then log-probabilities of some pairs."""
+    one_process()
+    whole = OmegaConf.load(os.path.join(order["folder"], "gpt_dpo.yaml"))
+    cfg = OmegaConf.create(_moved(OmegaConf.to_container(whole, resolve=True), order["mount"], order["folder"]))
+    cfg.model = load_and_override_model_config(cfg.pretrained_checkpoint.restore_from_path, cfg.model)
+    shown = []
+    for number, item in _pairs(cfg.model):
+        arrays = {name: item[name].numpy() for name in ("chosen", "rejected", "chosen_labels", "rejected_labels")}
+        arrays |= {name: torch.tensor(item[name]).numpy() for name in ("chosen_length", "rejected_length")}
+        send(connection.writing, "pair", {"id": item["id"]}, arrays)
+        if number < order["max_pairs"]:
+            shown.append(item)
+    model, num_parameters = _load(cfg)
+    connection.tell("loaded", parameters=num_parameters)
+    for item in shown:
+        sides = {side: _logprobs(model, item[side], item[f"{side}_labels"]).numpy() for side in ("chosen", "rejected")}
+        send(connection.writing, "logprobs", {"id": item["id"]}, sides)
+    connection.tell("checked")
+
+
+def _moved(tree: Any, mount: str, folder: str) -> Any:
+    """The tree with the container's paths as they are here."""
+    if isinstance(tree, dict):
+        return {name: _moved(value, mount, folder) for name, value in tree.items()}
+    if isinstance(tree, list):
+        return [_moved(value, mount, folder) for value in tree]
+    return folder + tree[len(mount) :] if isinstance(tree, str) and tree.startswith(f"{mount}/") else tree
+
+
+def _pairs(cfg: DictConfig) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The training pairs by NeMo-Aligner's data set, built as its program builds it, with their ids."""
+    tokenizer = get_nmt_tokenizer(
+        library=cfg.tokenizer.library, model_name=cfg.tokenizer.type, use_fast=cfg.tokenizer.use_fast
+    )
+    data, _, _ = build_train_valid_test_dpo_datasets(
+        cfg=cfg,
+        data_prefix=cfg.data.data_prefix,
+        data_impl=cfg.data.data_impl,
+        splits_string=cfg.data.splits_string,
+        train_valid_test_num_samples=[-cfg.global_batch_size] * 3,
+        seq_length=cfg.data.seq_length,
+        seed=cfg.seed,
+        tokenizer=tokenizer,
+    )
+    for number in range(len(data)):
+        item = data[number]
+        if item["ignore_example"]:
+            raise ValueError(f"pair {number} of {cfg.data.data_prefix.train} is longer than model.data.seq_length")
+        yield number, {**item, "id": data.data[number]["id"]}
+
+
+class _SettingsOnly(MegatronGPTModel):
+    """NeMo's model class as far as it reads settings; its constructor asks for CUDA."""
+
+    def __init__(self, cfg: DictConfig) -> None:
+        torch.nn.Module.__init__(self)
+        self._cfg = cfg
+        self.torch_dtype = self.params_dtype = self.autocast_dtype = torch.float32
+        self.megatron_timers = None
+
+    @property
+    def trainer(self) -> Any:
+        return SimpleNamespace(precision="32")
+
+
+def _load(cfg: DictConfig) -> tuple[GPTModel, int]:
+    """The model that NeMo's settings describe, with the weights that NeMo's reader finds; how many they are.
+
+    Raises:
+        Exception: of Megatron-core, where a key is missing, unexpected or of another shape.
+    """
+    initialize_rng_tracker(inference_rng_tracker=True)  # that of training holds states of CUDA
+    folder, cfg = cfg.pretrained_checkpoint.restore_from_path, OmegaConf.merge(cfg.model, ON_CPU)
+    config = _SettingsOnly(cfg).build_transformer_config()
+    model = GPTModel(
+        config=config,
+        transformer_layer_spec=get_gpt_layer_local_spec(),
+        vocab_size=cfg.override_vocab_size,
+        max_sequence_length=cfg.encoder_seq_length,
+        share_embeddings_and_output_weights=cfg.share_embeddings_and_output_weights,
+        position_embedding_type=cfg.position_embedding_type,
+        rotary_percent=cfg.rotary_percentage,
+        rotary_base=cfg.rotary_base,
+    )
+    wanted = model.sharded_state_dict(prefix="model.")
+    own = {name for name, value in wanted.items() if isinstance(value, ShardedObject)}
+    if not all(name.endswith("_extra_state") for name in own):
+        raise ValueError(f"the model keeps more than tensors: {sorted(own)}")
+    tensors = {name: value for name, value in wanted.items() if name not in own}
+    reader = DistributedCheckpointIO.from_config({})  # strict: a wrong key ends the check
+    found = reader.load_checkpoint(
+        os.path.join(folder, "model_weights"), sharded_state_dict={"state_dict": tensors}, strict=True
+    )["state_dict"]
+    result = model.load_state_dict({name[len("model.") :]: value for name, value in found.items()}, strict=False)
+    missing = [name for name in result.missing_keys if not name.endswith("_extra_state")]
+    if missing or result.unexpected_keys:
+        raise ValueError(f"missing {missing}, unexpected {result.unexpected_keys}")
+    return model.eval(), sum(parameter.numel() for parameter in model.parameters())
+
+
+@torch.no_grad()
+def _logprobs(model: GPTModel, tokens: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """[T] of the labels; 0 where there is none."""
+    length = len(tokens)
+    hidden = torch.triu(torch.ones(1, 1, length, length, dtype=torch.bool), diagonal=1)
+    logits = model(tokens[None], torch.arange(length)[None], hidden)[0].float()
+    values = logits.log_softmax(-1).gather(-1, labels.clamp(min=0)[:, None]).squeeze(-1)
+    return torch.where(labels >= 0, values, 0.0)
