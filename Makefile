@@ -66,6 +66,7 @@ test-faults: install  ## the long fault tests (kills, stops, restarts); what the
 
 test-parity: install $(TRL_VENV)/.installed  ## our losses and their gradients beside TRL's own
 	$(VENV)/bin/python tools/compare_losses.py --trl-python $(TRL_VENV)/bin/python
+	REDONE_TRL_PYTHON=$(abspath $(TRL_VENV))/bin/python $(PYTEST) tests/integration/test_trl_rl.py
 
 $(TRL_VENV)/.installed: requirements/trl.lock
 	$(VENV)/bin/python -m venv $(TRL_VENV)

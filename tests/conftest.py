@@ -91,3 +91,12 @@ def sandbox_backend() -> str:
         return choose_backend()
     except SandboxUnavailableError as error:
         pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session")
+def trl_python() -> Path:
+    """Python of the environment of requirements/trl.lock, named by REDONE_TRL_PYTHON; without it the test skips."""
+    name = os.environ.get("REDONE_TRL_PYTHON", "")
+    if not name:
+        pytest.skip("REDONE_TRL_PYTHON names no Python with TRL")
+    return Path(name)

@@ -15,27 +15,20 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from tokenizers import AddedToken, Tokenizer as Backend, decoders, models, pre_tokenizers, trainers
-
-from megatron_redone.checkpoint.hf_folder import write_safetensors
+from megatron_redone.benchmarks.inputs import VOCAB_SIZE, invented_rows, write_model_folder
 from megatron_redone.common.errors import DataError, RedoneError
-from megatron_redone.common.files import atomic_directory, atomic_write_json
+from megatron_redone.common.files import atomic_directory
 from megatron_redone.common.seeding import rng
 from megatron_redone.conversion.output import check_output
 from megatron_redone.curation.config import SNS_BENCH_FILES, SNSBenchRowsConfig
 from megatron_redone.curation.conversations import TrainingConversation, gold_conversation, write_conversations
 from megatron_redone.curation.sns_bench_rows import SPLITS, sns_bench_rows
-from megatron_redone.curation.synthesize.config import TASK_NAMES
-from megatron_redone.curation.synthesize.task_rows import TaskRows
 from megatron_redone.data.chat_template import ChatTemplate
 from megatron_redone.data.tokenizer import load_tokenizer
 from megatron_redone.models.config import ModelShape
-from megatron_redone.models.families import shape_to_hf
 from megatron_redone.models.presets import get_preset
-from megatron_redone.models.weights import RandomWeights
 from megatron_redone.tasks.row import Row
 
-VOCAB_SIZE = 16_384
 SHAPES = {
     "20m": ModelShape(
         family="qwen3", num_layers=8, hidden_size=384, ffn_hidden_size=1_152, num_heads=6, num_kv_heads=3, head_dim=64,
@@ -43,18 +36,6 @@ SHAPES = {
     ),
     "30m": get_preset("qwen3-30m"),
 }  # fmt: skip
-
-END_OF_TEXT, TURN_START, TURN_END = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
-TEMPLATE = """\
-{% for message in messages %}\
-{{ ('' if loop.first else '\\n') + '<|im_start|>' + message.role + '\\n' }}\
-{% if message.role == 'assistant' %}\
-{% generation %}{{ message.content + '<|im_end|>' }}{% endgeneration %}\
-{% else %}{{ message.content + '<|im_end|>' }}{% endif %}\
-{% endfor %}\
-{% if add_generation_prompt %}{{ '\\n<|im_start|>assistant\\n' }}{% endif %}"""
-"""ChatML that ends with the end token of the last answer, and marks answers for trainers that look for the marks: so
-both sides of a comparison read the same tokens and learn the same ones."""
 
 SYNTHETIC_ROWS_PER_TASK = 400
 MAX_REFUSED_SHARE = 0.2
@@ -64,34 +45,10 @@ NO_WORD_LIMIT = 1_000_000  # --max-tokens decides
 def benchmark_rows(sns_bench: Path | None, seed: int) -> list[Row]:
     """Rows of every known file of SNS-Bench in that folder, or invented ones."""
     if sns_bench is None:
-        return [row for task in TASK_NAMES for row in TaskRows(task, seed).rows("train", SYNTHETIC_ROWS_PER_TASK)]
+        return invented_rows(seed, SYNTHETIC_ROWS_PER_TASK)
     config = SNSBenchRowsConfig(tasks=SNS_BENCH_FILES, max_prompt_words=NO_WORD_LIMIT)
     found = sns_bench_rows(config, sns_bench, MAX_REFUSED_SHARE, seed)
     return [row for split in SPLITS for row in found.rows[split]]
-
-
-def train_tokenizer(texts: Sequence[str], folder: Path) -> None:
-    """A byte-level BPE tokenizer of at most VOCAB_SIZE ids, saved in the form of a Hugging Face folder."""
-    special = [END_OF_TEXT, TURN_START, TURN_END]
-    backend = Backend(models.BPE())
-    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    backend.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=VOCAB_SIZE - len(special),
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    backend.train_from_iterator(texts, trainer)
-    backend.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in special])
-    backend.save(str(folder / "tokenizer.json"))
-    config = {
-        "tokenizer_class": "PreTrainedTokenizerFast",
-        "eos_token": TURN_END,
-        "pad_token": END_OF_TEXT,
-        "chat_template": TEMPLATE,
-        "clean_up_tokenization_spaces": False,
-    }
-    atomic_write_json(folder / "tokenizer_config.json", config)
 
 
 def fitting(
@@ -129,11 +86,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         conversations = [gold_conversation(row) for row in rows]
         with atomic_directory(options.out) as work:
             model = work / "model"
-            model.mkdir()
-            train_tokenizer([message["content"] for c in conversations for message in c.messages], model)
-            weights = RandomWeights(shape, options.seed)
-            write_safetensors(model, weights.items())
-            atomic_write_json(model / "config.json", shape_to_hf(shape, "float32"))
+            texts = [message["content"] for c in conversations for message in c.messages]
+            write_model_folder(shape, texts, model, options.seed)
             kept, num_tokens = fitting(conversations, model, options.max_tokens, options.conversations)
             write_conversations(work / "conversations.jsonl", kept)
     except RedoneError as error:

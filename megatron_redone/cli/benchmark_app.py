@@ -172,3 +172,55 @@ def benchmark_rollout_command(
         "parallel": {"precision": precision},
     }
     benchmark_rollout(settings, overrides or [], out)
+
+
+@benchmark_app.command("rl")
+def benchmark_rl_command(
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(help="More settings: `dapo.max_new_tokens=128 dpo.peer_batches=[2] max_repeats=5`."),
+    ] = None,
+    parts: Annotated[str, typer.Option(help="Some of dapo, dpo and rollout.")] = "dapo,dpo,rollout",
+    model: Annotated[
+        Path | None, typer.Option(help="Hugging Face model folder; by default a random one of 20M parameters.")
+    ] = None,
+    rows: Annotated[Path | None, typer.Option(help="rows.jsonl for DAPO; by default invented ones.")] = None,
+    pairs: Annotated[Path | None, typer.Option(help="Preference pairs for DPO; by default invented ones.")] = None,
+    peer: Annotated[str, typer.Option(help="`.venv-trl/bin/python tools/trl_rl.py`; by default ours alone.")] = "",
+    vllm_python: Annotated[
+        Path | None, typer.Option(help="Python of the environment with vLLM, for the part rollout.")
+    ] = None,
+    rounds: Annotated[int, typer.Option(help="Every side runs once a round, in its own process.")] = 3,
+    threads: Annotated[int, typer.Option(help="Threads of every side.")] = 2,
+    precision: Annotated[str, typer.Option(help="fp32 or bf16.")] = "fp32",
+    out: Annotated[Path | None, typer.Option(help="JSON file for everything that was measured.")] = None,
+) -> None:
+    """A DAPO step by part and DPO pairs/s beside TRL, tokens/s of the generators; same model, tokens and threads.
+
+    A run during which other processes took over 0.1 core is repeated (`max_other_cores`, `max_repeats`), and told.
+    """
+    from megatron_redone.cli.benchmark_rl import benchmark_rl
+
+    settings = {
+        "parts": [name for name in parts.split(",") if name],
+        "model": model and str(model),
+        "rows": rows and str(rows),
+        "pairs": pairs and str(pairs),
+        "peer": peer,
+        "vllm_python": vllm_python and str(vllm_python),
+        "rounds": rounds,
+        "threads": threads,
+        "precision": precision,
+    }
+    benchmark_rl(settings, overrides or [], out)
+
+
+@benchmark_app.command("rl-side", hidden=True)
+def benchmark_rl_side_command(
+    settings: Annotated[Path, typer.Argument(help="Settings that `redone benchmark rl` wrote.")],
+    out: Annotated[Path, typer.Option(help="JSON file for the steps.")],
+) -> None:
+    """Our side of one run of `redone benchmark rl`, in a process of its own."""
+    from megatron_redone.cli.benchmark_rl import measure_our_side
+
+    measure_our_side(settings, out)
