@@ -90,10 +90,10 @@ def sides(config: RLBenchmarkConfig, part: Part) -> list[Side]:
 
 def _rounds(job: Job, part: Part) -> dict[str, Any]:
     compared = sides(job.config, part)
-    runs: dict[str, list[Watched[dict[str, Any]]]] = {side.name: [] for side in compared}
+    runs: dict[str, list[Watched[Mapping[str, Any]]]] = {side.name: [] for side in compared}
     for number in range(job.config.rounds):
         for side in compared if number % 2 == 0 else compared[::-1]:
-            watched = run_until_quiet(
+            watched: Watched[Mapping[str, Any]] = run_until_quiet(
                 lambda side=side: _run_side(job, part, side),  # type: ignore[misc]
                 job.config.max_other_cores,
                 job.config.max_repeats,
@@ -144,7 +144,7 @@ def side_environment(config: RLBenchmarkConfig, environ: Mapping[str, str], *, o
 
 def seconds_of(run: Mapping[str, Any]) -> float:
     """Median seconds of a run's steps."""
-    return statistics.median(step["seconds"] for step in run["steps"])
+    return float(statistics.median(step["seconds"] for step in run["steps"]))
 
 
 def check_same_work(part: Part, runs: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
@@ -202,15 +202,15 @@ def _spread(values: Sequence[float]) -> dict[str, float]:
 
 
 def _median(run: Mapping[str, Any], name: str) -> float:
-    return statistics.median(step[name] for step in run["steps"])
+    return float(statistics.median(step[name] for step in run["steps"]))
 
 
 def _mean(runs: Sequence[Watched[Mapping[str, Any]]], name: str) -> float:
-    return statistics.fmean(step[name] for run in runs for step in run.result["steps"])
+    return float(statistics.fmean(step[name] for run in runs for step in run.result["steps"]))
 
 
 def _part(run: Mapping[str, Any], name: str) -> float:
-    return statistics.median(step["parts"].get(name, 0.0) for step in run["steps"])
+    return float(statistics.median(step["parts"].get(name, 0.0) for step in run["steps"]))
 
 
 def _rollouts(job: Job) -> dict[str, Any]:

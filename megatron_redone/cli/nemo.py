@@ -65,9 +65,9 @@ def _read(run: StageRun, max_refused_share: float, pairs: PairSet, held_out: Pai
 
     assert isinstance(run.config, DPOStage)
     folder = Path(run.inputs["pairs"])
-    refused, _ = read_pairs(folder / TRAIN if folder.is_dir() else folder, run.seed, max_refused_share, pairs)
+    refused, _ = read_pairs(folder / TRAIN if folder.is_dir() else folder, run.run_seed, max_refused_share, pairs)
     if run.config.validation is not None:
-        more, _ = read_pairs(validation_file(folder), run.seed, max_refused_share, held_out)
+        more, _ = read_pairs(validation_file(folder), run.run_seed, max_refused_share, held_out)
         refused += more
     return len(refused)
 
@@ -104,18 +104,18 @@ def _write(
         stage.parallel,
         stage.checkpoint,
         container,
-        run.seed,
+        run.run_seed,
         counts["pairs"],
         counts["validation_pairs"],
     )
     files.write_yaml(folder / CONFIG, tree)
     files.write_checkpoint(
-        model, shape, stage.parallel, folder / CHECKPOINT, container.mount, stage.max_length, run.seed
+        model, shape, stage.parallel, folder / CHECKPOINT, container.mount, stage.max_length, run.run_seed
     )
     for name, text in ((TRAIN_SCRIPT, train_script(container)), (SUBMIT_SCRIPT, submit_script(container, final))):
         atomic_write_text(folder / name, text)
         (folder / name).chmod(0o755)
-    files.write_record(folder, {**stage.model_dump(mode="json"), "seed": run.seed}, counts)
+    files.write_record(folder, {**stage.model_dump(mode="json"), "seed": run.run_seed}, counts)
     return counts
 
 

@@ -188,7 +188,7 @@ def _dapo(recipe: Recipe, stage: DAPOStage, shape: ModelShape) -> Work:
 
 
 def _diagnose(recipe: Recipe, stage: DiagnoseStage, shape: ModelShape) -> Work | None:
-    rows = _rows(recipe, stage.data, "diagnosis")
+    rows = _rows(recipe, stage.data, "diagnosis") if stage.data else None
     return None if rows is None else _drawn(recipe, shape, rows, stage.generation)
 
 

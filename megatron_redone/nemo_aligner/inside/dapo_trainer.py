@@ -19,7 +19,7 @@ from nemo_aligner.utils.trainer_utils import check_progress
 from nemo_aligner.utils.utils import clear_memory
 from omegaconf import DictConfig
 from torch import Tensor
-from tqdm import tqdm
+from tqdm import tqdm  # type: ignore[import-untyped]
 
 Rollout = Mapping[str, Any]
 
