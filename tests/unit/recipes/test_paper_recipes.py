@@ -141,7 +141,7 @@ def test_redone_in_small_has_the_stages_of_the_full_recipe(tmp_path: Path) -> No
 @pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*/*.yaml")), ids=lambda path: f"{path.parent.name}/{path.stem}")
 def test_every_example_passes_the_checks_of_a_dry_run(path: Path) -> None:
     recipe = load_recipe(path)
-    problems = problems_before_start(
-        recipe, planned_gpus(recipe, 4 if "sft_two" in str(path) else 1), needs_inputs=False
-    )
+    layouts = [stage.parallel for stage in recipe.stages.values() if isinstance(stage, ModelStage)]
+    ranks = max((layout.model_parallel_size() for layout in layouts), default=1)
+    problems = problems_before_start(recipe, planned_gpus(recipe, ranks), needs_inputs=False)
     assert problems == []
