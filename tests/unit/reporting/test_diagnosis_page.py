@@ -68,8 +68,6 @@ def test_the_map_has_a_cell_for_every_task_and_tells_weak_ones_without_colour() 
 
 
 def test_a_result_from_before_capabilities_has_no_map() -> None:
-    old = DiagnosisResult(
-        model="m", rule="r", tasks=(DiagnosedTask(task="t", capability="c", score=1, interval=(0, 2), weak=True, reason="x"),),
-        weak_bucket=("t",),
-    )  # fmt: skip
+    task = DiagnosedTask(task="t", capability="c", score=1, interval=(0, 2), weak=True, reason="x")
+    old = DiagnosisResult(model="m", rule="r", tasks=(task,), weak_bucket=("t",))
     assert diagnosis_view(old, "d")["map"] is None
