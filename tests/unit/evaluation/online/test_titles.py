@@ -28,7 +28,7 @@ def candidates(values: list[tuple[float, float]]) -> list[Candidate]:
 
 def test_both_scores_of_a_candidate() -> None:
     found = scored_candidates([ROW], [TITLES], None)[0]
-    assert [one.score.value for one in found[:3]] == [1.0, 0.0, 0.0]
+    assert [one.score.value for one in found[:3]] == [1.0, 0.5, 0.0]
     assert found[0].engagement == surface_appeal(TITLES[0]) and not found[3].score.parsed
     assert found[3].reward(1.0) == 0.0  # what is no title is never worth anything
 
