@@ -69,3 +69,27 @@ def search_command(
 
     settings = SearchSettings(held_out_share, prior_strength, clip, seed)
     search(logs, out, rankings, queries, settings, max_refused_share)
+
+
+@online_app.command("titles")
+def titles_command(
+    rows: Annotated[Path, typer.Option(help="Rows of the task title_rewrite: JSONL with title and content.")],
+    candidates: Annotated[Path, typer.Option(help="Output of `redone generate MODEL ROWS --samples 8` on them.")],
+    out: Annotated[Path, typer.Option(help="Folder for titles.json, titles.jsonl and titles.html.")],
+    judge: Annotated[
+        list[str] | None,
+        typer.Option(help="Setting of the server that judges engagement, several times: url=..., model=..., ..."),
+    ] = None,
+    weight: Annotated[float, typer.Option(min=0.0, max=1.0, help="Of engagement in the reward.")] = 0.5,
+    weights: Annotated[str, typer.Option(help="Further weights of the curve.")] = "0,0.25,0.5,0.75,0.9,1",
+    seed: Annotated[int, typer.Option(help="Seed of the intervals.")] = 0,
+    max_refused_share: Annotated[float, typer.Option(min=0.0, max=1.0, help="Share of bad lines that ends it.")] = 0.01,
+) -> None:
+    """Choose re-created titles by engagement and faithfulness, and show what engagement costs.
+
+    The judge is any OpenAI-compatible server: `--judge url=http://127.0.0.1:8000/v1 --judge model=NAME`. Without one a
+    stand-in looks for surface signs, and the page says so.
+    """
+    from megatron_redone.cli.online_titles import titles, weights_of
+
+    titles(rows, candidates, out, judge or [], weight, weights_of(weights), seed, max_refused_share)

@@ -15,7 +15,7 @@ from megatron_redone.scoring.one_sided import below_target
 from megatron_redone.tasks.catalogue import TASKS
 from tests.unit.curation.diagnosis.simulated import mean_metric, prediction, results, simulated
 
-SEEDS, ROWS = 20, 60
+SEEDS, ROWS = 20, 100
 PLANTED = [task.name for task in TASKS.values() if task.capability == TASKS["note_ner"].capability][:6]
 HEALTHY = [name for name in TASKS if name not in PLANTED]
 GRADED = [*PLANTED[:2], *HEALTHY[:12]]
