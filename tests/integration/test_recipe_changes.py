@@ -85,7 +85,7 @@ def test_a_stage_in_a_process_of_its_own_gives_what_a_whole_run_gives(finished_r
             command(output, "--only", stage), capture_output=True, text=True, timeout=SECONDS, check=False
         )
         assert done.returncode == 0, done.stderr
-    assert run_here(output, "--only", "sft_only") == 0
+    assert run_here(output, "--only", "sft_only.seed1") == 0
     assert artefact_hashes(output) == artefact_hashes(finished_run)
     assert table_of(output) == table_of(finished_run)
     assert {one["status"] for one in json.loads((output / "run.json").read_text())["stages"]} == {"done"}
