@@ -48,7 +48,7 @@ def run_command(
         str | None, typer.Option("--from", help="Run this stage, and all that depend on it, again.")
     ] = None,
     only_stage: Annotated[
-        str | None, typer.Option("--only", help="Run only this stage; what it reads must be done.")
+        str | None, typer.Option("--only", help="Run only this stage (or STAGE.seed1); what it reads must be done.")
     ] = None,
     rerun_on_new_code: Annotated[
         bool, typer.Option("--rerun-on-new-code", help="Run stages again that other code made.")

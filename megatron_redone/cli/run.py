@@ -38,14 +38,15 @@ def run_recipe(
     from megatron_redone.recipes.checks import problems_before_start
     from megatron_redone.recipes.plan import planned_gpus, print_plan
 
+    known = {run.id: run.name for run in recipe.runs} | {name: name for name in recipe.stages}
     problems = [
         f"{name!r} is no stage; stages: {', '.join(recipe.stages)}"
         for name in (from_stage, only_stage)
-        if name is not None and name not in recipe.stages
+        if name is not None and name not in known
     ]
     if not problems:
         gpus = planned_gpus(recipe, world_size) if dry_run else world_size
-        problems = problems_before_start(recipe, gpus, only_stage, needs_inputs=not dry_run)
+        problems = problems_before_start(recipe, gpus, known.get(only_stage or ""), needs_inputs=not dry_run)
     if problems:
         raise ConfigError(problems)
     if dry_run:

@@ -56,9 +56,11 @@ class RecipeRunner:
         """Runs every stage that is not done.
 
         Args:
-            from_stage: stages of this name, and all that read them, are run again. They are marked before the first
-                one begins, so that after an interruption the plain command goes on with those that are left.
-            only_stage: only stages of this name are run; other processes may run other stages at the same time.
+            from_stage: the runs of this stage (or one, by its id), and all that read them, are run again. They are
+                marked before the first one begins, so that after an interruption the plain command goes on with those
+                that are left.
+            only_stage: only the runs of this stage (or one, by its id) are run; other processes may run other stages at
+                the same time.
             rerun_on_new_code: what other code made does not count as done.
 
         Raises:
@@ -67,7 +69,7 @@ class RecipeRunner:
             RedoneError: a stage failed; what was done before stays.
         """
         self.workspace = dataclasses.replace(self.workspace, rerun_on_new_code=rerun_on_new_code)
-        wanted = [run for run in self.recipe.runs if only_stage in (None, run.name)]
+        wanted = [run for run in self.recipe.runs if only_stage in (None, run.name, run.id)]
         self._alone = only_stage is not None
         if self._alone:
             if problems := missing_inputs(self.workspace, wanted):
@@ -101,7 +103,7 @@ class RecipeRunner:
         """Ids of the runs of `from_stage` and of everything that reads them, directly or not."""
         again: set[str] = set()
         for run in self.recipe.runs:
-            if run.name == from_stage or again & set(run.dependencies):
+            if from_stage in (run.name, run.id) or again & set(run.dependencies):
                 again.add(run.id)
         return again
 
