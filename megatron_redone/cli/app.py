@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from megatron_redone.cli.ablate_app import ablate_command
 from megatron_redone.cli.benchmark_app import benchmark_app
 from megatron_redone.cli.cluster_app import cluster_app
 from megatron_redone.cli.comparison_app import compare_command, contamination_command
@@ -178,6 +179,7 @@ def verify_resume_rank_command(folder: Path, side: str, plant: Annotated[str | N
     verify_resumes_rank(folder, "save" if side == "save" else "load", plant)
 
 
+app.command("ablate")(ablate_command)
 app.command("compare")(compare_command)
 app.command("contamination")(contamination_command)
 app.command("doctor")(doctor_command)

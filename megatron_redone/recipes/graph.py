@@ -69,8 +69,21 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     Raises:
         ConfigError: every problem of the file, of all stages and of the graph at once.
     """
+    return check_recipe(path, recipe_data(path, overrides))
+
+
+def recipe_data(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """What the file of a recipe says, with overrides, unchecked."""
     data = read_recipe_file(path)
-    data = apply_overrides(data, [_of_stage(override, data.get("stages")) for override in overrides])
+    return apply_overrides(data, [_of_stage(override, data.get("stages")) for override in overrides])
+
+
+def check_recipe(path: Path, data: dict[str, Any]) -> Recipe:
+    """The recipe that `data` describes; `path` is the file that its paths are relative to.
+
+    Raises:
+        ConfigError: as `load_recipe`.
+    """
     if not isinstance(data.get("stages"), dict) or not data["stages"]:
         raise ConfigError([f"{path}: no stages; list them under `stages:`, each with its `kind`"])
     data["stages"] = without_null_stages(data["stages"])
@@ -85,7 +98,7 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     stages: dict[str, StageConfig] = {}
     for name, section in data["stages"].items():
         try:
-            stages[name] = _stage(section, sections, str(path))
+            stages[name] = check_stage(section, sections, str(path))
         except ConfigError as error:
             problems += [f"stage {name}: {problem}" for problem in error.problems]
     problems += _graph_problems(data["stages"], stages)
@@ -101,7 +114,12 @@ def _of_stage(override: str, stages: Any) -> str:
     return f"stages.{override}" if isinstance(stages, Mapping) and first in stages else override
 
 
-def _stage(section: Any, sections: Mapping[str, Any], source: str) -> StageConfig:
+def check_stage(section: Any, sections: Mapping[str, Any], source: str) -> StageConfig:
+    """The configuration of one stage, with the recipe's defaults of its sections.
+
+    Raises:
+        ConfigError: its problems.
+    """
     if not isinstance(section, dict) or "kind" not in section:
         raise ConfigError([f"must be a section with a `kind`; known kinds: {', '.join(STAGE_KINDS)}"])
     kind = section["kind"]
