@@ -32,7 +32,7 @@ def run_recipe(
     world_size = place.world_size if place.world_size > 1 else nproc
     from megatron_redone.recipes.plan import input_problems, layout_problems, print_plan
 
-    problems = [*input_problems(recipe), *layout_problems(recipe, world_size)]
+    problems = [*input_problems(recipe), *layout_problems(recipe, world_size, only_stage)]
     for name in (from_stage, only_stage):
         if name is not None and name not in recipe.stages:
             problems.append(f"{name!r} is no stage; stages: {', '.join(recipe.stages)}")
