@@ -44,7 +44,7 @@ def input_problems(recipe: Recipe) -> list[str]:
 
 
 def layout_problems(recipe: Recipe, world_size: int, only: str | None = None) -> list[str]:
-    """Every stage (or one alone) whose layout does not fit the processes or its model, or whose model we cannot read."""
+    """Every stage, or one alone, whose layout does not fit processes or model, or whose model we cannot read."""
     problems = []
     for name, stage in recipe.stages.items():
         if not isinstance(stage, ModelStage) or only not in (None, name):
