@@ -15,10 +15,12 @@ from megatron_redone.models.config import ModelShape
 from megatron_redone.recipes.config import DAPOStage
 from megatron_redone.recipes.data_stages import RegMixProxiesStage
 from megatron_redone.recipes.graph import Recipe
-from megatron_redone.recipes.memory import model_bytes
 from megatron_redone.recipes.plan import input_problems, model_shape
 from megatron_redone.recipes.stage_config import ModelStage, StageConfig, TrainingStage, artefacts_of, is_path
 from megatron_redone.recipes.workspace import Workspace
+
+CHECKPOINT_BYTES = {"fp32": 4 + 8, "bf16": 2 + 4 + 8, "fp64": 8 + 16}
+"""Bytes of a parameter in a checkpoint: its weight, (an fp32 copy,) two moments of Adam."""
 
 PARTS = "-parts"
 """The array that trains the parts of a stage `proxies` is the job `proxies-parts`."""
@@ -104,7 +106,7 @@ def stage_problems(recipe: Recipe, name: str, cluster: ClusterConfig, world_size
     if shape is not None and not found:
         found = shape.layout_problems(stage.parallel)
     if shape is not None and isinstance(stage, TrainingStage):
-        size = model_bytes(shape, stage.parallel) * stage.parallel.model_parallel_size()
+        size = shape.num_parameters() * CHECKPOINT_BYTES[stage.parallel.precision]
         seconds = size / (cluster.checkpoint_gb_per_second * 1e9)
         if seconds > cluster.signal_seconds:
             found.append(

@@ -10,9 +10,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 
+from megatron_redone.common.files import atomic_write_text
 from tests.integration.mini_recipe import run_here
-from tests.slurm.cluster import PROGRAMS, RECIPE, ROOT, Cluster, clean_environ
+from tests.slurm.cluster import PROFILE, PROGRAMS, RECIPE, ROOT, Cluster, clean_environ
 
 DATA_STAGES = ("data", "tokenizer", "tokens", "warmup_set", "explore_set")
 PORT = 17_000
@@ -41,7 +43,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run whose stages before the training are done."""
     output = tmp_path_factory.mktemp("prepared") / "run"
     for stage in DATA_STAGES:
-        assert run_here(output, "parallel.tp=1", "--only", stage, recipe=RECIPE) == 0
+        assert run_here(output, "--only", stage, recipe=RECIPE) == 0
     return output
 
 
@@ -62,9 +64,44 @@ def new_run(prepared: Path, tmp_path: Path, cluster: Cluster) -> Iterator[Callab
 
 
 @pytest.fixture(scope="session")
-def whole(cluster: Cluster, prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The chain of three stages on two nodes, submitted once, with nothing in its way."""
-    run = shutil.copytree(prepared, tmp_path_factory.mktemp("whole") / "run")
-    cluster.submit(run)
+def chain(cluster: Cluster, prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three stages on two nodes of two processes each, tensor-parallel and data-parallel."""
+    folder = tmp_path_factory.mktemp("chain")
+    profile = yaml.safe_load(PROFILE.read_text(encoding="utf-8"))
+    profile["model"]["ranks_per_node"] = 2
+    atomic_write_text(folder / "profile.yaml", yaml.safe_dump(profile))
+    run = shutil.copytree(prepared, folder / "run")
+    cluster.submit(run, "parallel.tp=2", profile=folder / "profile.yaml")
     cluster.wait_state(run, "explore", "COMPLETED")
     return run
+
+
+@pytest.fixture(scope="session")
+def pretraining(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The recipe up to its first stage that trains."""
+    recipe = yaml.safe_load(RECIPE.read_text(encoding="utf-8"))
+    del recipe["stages"]["warmup"], recipe["stages"]["explore"]
+    path = tmp_path_factory.mktemp("recipe") / "recipe.yaml"
+    atomic_write_text(path, yaml.safe_dump(recipe, sort_keys=False))
+    return path
+
+
+@pytest.fixture(scope="session")
+def started_whole(
+    cluster: Cluster, prepared: Path, pretraining: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """The pretraining that nothing interrupts, submitted; it runs beside the first test that asks for it."""
+    run = shutil.copytree(prepared, tmp_path_factory.mktemp("whole") / "run")
+    cluster.submit(run, recipe=pretraining)
+    return run
+
+
+@pytest.fixture
+def whole(cluster: Cluster, started_whole: Path) -> Callable[[], Path]:
+    """Waits for that pretraining and gives its folder."""
+
+    def finished() -> Path:
+        cluster.wait_state(started_whole, "pretrain", "COMPLETED")
+        return started_whole
+
+    return finished

@@ -16,35 +16,35 @@ from tests.slurm.cluster import RECIPE, Cluster, events, losses, nodes_by_attemp
 pytestmark = pytest.mark.slurm
 
 
-def test_three_stages_run_one_behind_the_other_on_two_nodes(cluster: Cluster, whole: Path) -> None:
+def test_three_stages_run_one_behind_the_other_on_two_nodes(cluster: Cluster, chain: Path) -> None:
     for stage in ("pretrain", "warmup", "explore"):
-        assert verdicts(whole, stage) == ["done"]
-        (nodes,) = nodes_by_attempt(whole, stage)
+        assert verdicts(chain, stage) == ["done"]
+        (nodes,) = nodes_by_attempt(chain, stage)
         assert len(cluster.slurm("scontrol", "show", "hostnames", nodes).split()) == 2
-        assert manifest(whole, stage)["status"] == "done"
-        logs = sorted(path.name for path in (whole / "slurm" / stage / "attempt-0").glob("rank-*.log"))
+        assert manifest(chain, stage)["status"] == "done"
+        logs = sorted(path.name for path in (chain / "slurm" / stage / "attempt-0").glob("rank-*.log"))
         assert logs == ["rank-0.log", "rank-1.log", "rank-2.log", "rank-3.log"]
-    ended, began = events(whole, "pretrain")[-1].time, events(whole, "warmup")[0].time
+    ended, began = events(chain, "pretrain")[-1].time, events(chain, "warmup")[0].time
     assert ended <= began
-    assert len(losses(whole, "pretrain")) == 200
-    assert (whole / "report.html").is_file()
+    assert len(losses(chain, "pretrain")) == 120
+    assert (chain / "report.html").is_file()
 
 
-def test_status_and_logs_of_a_finished_run(cluster: Cluster, whole: Path) -> None:
-    shown = json.loads(cluster.redone("status", str(whole), "--json"))
+def test_status_and_logs_of_a_finished_run(cluster: Cluster, chain: Path) -> None:
+    shown = json.loads(cluster.redone("status", str(chain), "--json"))
     assert [(job["job"], job["state"], job["attempts"]) for job in shown["jobs"]] == [
         ("pretrain", "done", 1),
         ("warmup", "done", 1),
         ("explore", "done", 1),
     ]
-    assert shown["jobs"][0]["stages"][0]["last_step"] == 200
-    merged = cluster.redone("logs", str(whole), "--job", "pretrain").splitlines()
+    assert shown["jobs"][0]["stages"][0]["last_step"] == 120
+    merged = cluster.redone("logs", str(chain), "--job", "pretrain").splitlines()
     assert merged[0] == "pretrain, attempt-0"
     assert any(line.startswith("[0] ") and "pretrain: done" in line for line in merged)
 
 
-def test_what_is_done_is_not_submitted_again(cluster: Cluster, whole: Path) -> None:
-    assert "every stage is done; nothing to submit" in cluster.submit(whole)
+def test_what_is_done_is_not_submitted_again(cluster: Cluster, chain: Path) -> None:
+    assert "every stage is done; nothing to submit" in cluster.submit(chain, "parallel.tp=2")
 
 
 def test_a_failing_stage_cancels_those_behind_it(cluster: Cluster, new_run: Callable[[], Path], tmp_path: Path) -> None:

@@ -66,6 +66,19 @@ again() { # puts this very job back into the queue, away from nodes that failed,
   exit 75
 }
 
+culprit() { # the node that an attempt failed on: one that is down, else that of the rank which the others had lost
+  local node task
+  node=$(down "$NODELIST" | head -n 1)
+  # a rank that ends with 70 lost another one; that other one was killed (srun tells how), or is stuck ("running")
+  [ -n "$node" ] || node=$(grep '^srun: error: [^ :]*: task' "$LOGS/srun.log" | grep -v 'exit code \(70\|75\)$' | head -n 1 |
+    sed 's/^srun: error: \([^ :]*\):.*/\1/')
+  if [ -z "$node" ]; then
+    task=$(sed -n 's/^srun: .* tasks\{0,1\} \([0-9]*\)[^:]*: running$/\1/p' "$LOGS/srun.log" | head -n 1)
+    [ -z "$task" ] || node=$(scontrol show hostnames "$NODELIST" | sed -n "$((task / RANKS + 1))p")
+  fi
+  echo "$node"
+}
+
 after_failure() { # WHY: again, or the end
   if [ $(($(times lost) + $(times crashed))) -gt "$MAX_FAILURES" ]; then
     note "verdict=failed why=$1-more-than-$MAX_FAILURES-times"
@@ -77,6 +90,7 @@ begin() {
   mkdir -p "$LOGS"
   touch "$EVENTS"
   trap 'STOP=1; note "signal=USR1"' USR1
+  trap 'TOLD=1; note "verdict=told signal=TERM"' TERM
   local last nodes lost node away
   last=$(grep " job=$ID " "$EVENTS" | tail -n 1)
   if [ "$ATTEMPT" -gt 0 ]; then
@@ -108,7 +122,6 @@ run() { # the ranks of this attempt; decides what becomes of the job, and does n
     while [ "$1" != -- ]; do options+=("$1"); shift; done
     shift
   fi
-  trap 'TOLD=1; note "verdict=told signal=TERM"' TERM
   # A rank that ends does not end the others at once (--kill-on-bad-exit): they may be about to end in good order too.
   # USR1 is ignored until the program listens to it; by default it would kill.
   srun --nodes="$NODES" --ntasks=$((NODES * RANKS)) --ntasks-per-node="$RANKS" --cpus-per-task="$CPUS" \
@@ -127,8 +140,7 @@ run() { # the ranks of this attempt; decides what becomes of the job, and does n
   wait "$step"
   code=$?
   [ "$code" -ne 1 ] || compgen -G "$LOGS/rank-*.log" >/dev/null || code=70 # no rank was started
-  culprit=$(sed -n 's/^srun: error: \([^ :]*\): task.*/\1/p; s/^srun: error: Node failure on \([^ ]*\).*/\1/p' \
-    "$LOGS/srun.log" | head -n 1)
+  culprit=$(culprit)
   case $code in
     0) note "ended code=0 verdict=done"; exit 0 ;;
     75)

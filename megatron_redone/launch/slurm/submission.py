@@ -144,7 +144,18 @@ def still_queued(state: Path) -> list[str]:
         return []
     jobs = read_jobs(state)
     queue = commands.queued([job.number for job in jobs])
-    ended = ("COMPLETED", "CANCELLED", "FAILED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY", "DEADLINE", "BOOT_FAIL")
+    ended = (
+        "COMPLETED",
+        "CANCELLED",
+        "FAILED",
+        "TIMEOUT",
+        "NODE_FAIL",
+        "OUT_OF_MEMORY",
+        "DEADLINE",
+        "BOOT_FAIL",
+        "PREEMPTED",
+        "REVOKED",
+    )
     return [job.name for job in jobs if any(entry.state not in ended for entry in queue.get(job.number, []))]
 
 
