@@ -144,7 +144,7 @@ def side_environment(config: RLBenchmarkConfig, environ: Mapping[str, str], *, o
 
 def seconds_of(run: Mapping[str, Any]) -> float:
     """Median seconds of a run's steps."""
-    return statistics.median(step["seconds"] for step in run["steps"])
+    return float(statistics.median(step["seconds"] for step in run["steps"]))
 
 
 def check_same_work(part: Part, runs: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
@@ -163,7 +163,7 @@ def check_same_work(part: Part, runs: Mapping[str, Sequence[Mapping[str, Any]]])
 
 
 def summary(
-    part: Part, config: RLBenchmarkConfig, runs: Mapping[str, Sequence[Watched[Mapping[str, Any]]]]
+    part: Part, config: RLBenchmarkConfig, runs: Mapping[str, Sequence[Watched[dict[str, Any]]]]
 ) -> dict[str, Any]:
     """For each side medians over rounds with their spread, time by part and the ratio to ours inside a round.
 
@@ -202,15 +202,15 @@ def _spread(values: Sequence[float]) -> dict[str, float]:
 
 
 def _median(run: Mapping[str, Any], name: str) -> float:
-    return statistics.median(step[name] for step in run["steps"])
+    return float(statistics.median(step[name] for step in run["steps"]))
 
 
-def _mean(runs: Sequence[Watched[Mapping[str, Any]]], name: str) -> float:
+def _mean(runs: Sequence[Watched[dict[str, Any]]], name: str) -> float:
     return statistics.fmean(step[name] for run in runs for step in run.result["steps"])
 
 
 def _part(run: Mapping[str, Any], name: str) -> float:
-    return statistics.median(step["parts"].get(name, 0.0) for step in run["steps"])
+    return float(statistics.median(step["parts"].get(name, 0.0) for step in run["steps"]))
 
 
 def _rollouts(job: Job) -> dict[str, Any]:
