@@ -4,9 +4,9 @@
     redone run examples/dapo_learns/recipe.yaml
     python tools/dapo_learns.py report --run runs/dapo_learns --chart docs/images/dapo_learns.svg
 
-`make` writes a task with a verifiable reward: a title and two words belong to one of four topics, whose names have one
-to seven words; no train row stands among the test rows. The model has random weights; its warm-up conversations answer
-with a topic drawn by chance, so it learns the form of an answer and nothing of the task. `report` reads the runs of
+`make` writes a task with a verifiable reward: the words of a note belong to one of four topics, whose names have one to
+seven words; no train row stands among the test rows. The model has random weights. Its warm-up teaches it which words
+go together, and the form of an answer by topics drawn by chance, so it begins at chance. `report` reads the runs of
 every arm and seed; intervals are Student's over seeds, differences are paired by seed.
 """
 
@@ -29,7 +29,8 @@ from megatron_redone.common.files import atomic_directory, atomic_write_json
 from megatron_redone.common.jsonl import read_jsonl
 from megatron_redone.common.seeding import rng
 from megatron_redone.conversion.output import check_output
-from megatron_redone.curation.conversations import gold_conversation, write_conversations
+from megatron_redone.curation.conversations import TrainingConversation, gold_conversation, write_conversations
+from megatron_redone.data.conversation import Message
 from megatron_redone.data.tokenizer import load_tokenizer
 from megatron_redone.models.families import shape_to_hf
 from megatron_redone.models.presets import get_preset
@@ -45,43 +46,66 @@ TOPICS: dict[str, tuple[str, ...]] = {
 }
 TASK = "note_taxonomy_single"
 CHANCE = 1 / len(TOPICS)
+NOTE_WORDS = 5
+ROWS_PER_TOPIC = 200
 TRAIN_SHARE = 0.75
-WARMUP_CONVERSATIONS = 480
+WARMUP_ROWS = 480
 LEARNT = 0.9
 """The score that counts as learnt; `rollouts_to_learn` is the first rollout whose score reaches it."""
 
 
-def all_rows() -> list[Row]:
-    """A row for every title and ordered pair of words of every topic."""
+def task_rows(seed: int) -> list[Row]:
+    """Different rows, as many of each topic: a title and a note whose words all belong to it."""
     rows = []
     for topic, words in TOPICS.items():
-        for title, first, second in itertools.product(words, repeat=3):
-            fields = {"title": title, "content": f"{first} {second}", "candidates": list(TOPICS)}
-            rows.append(Row(f"{topic[:3]}-{title}-{first}-{second}", TASK, "en", fields, topic, source="dapo_learns"))
+        met: set[tuple[str, ...]] = set()
+        for number in itertools.count():
+            drawn = tuple(rng(seed, "row", topic, number).choices(words, k=1 + NOTE_WORDS))
+            if drawn not in met:
+                met.add(drawn)
+                fields = {"title": drawn[0], "content": " ".join(drawn[1:]), "candidates": list(TOPICS)}
+                rows.append(Row("-".join(drawn), TASK, "en", fields, topic, source="dapo_learns"))
+            if len(met) == ROWS_PER_TOPIC:
+                break
+    rng(seed, "order").shuffle(rows)
     return rows
+
+
+def warmup_conversations(rows: Sequence[Row], seed: int) -> list[TrainingConversation]:
+    """Rows answered with a topic drawn by chance, and words that go on with words of one topic, whose name is absent.
+
+    The second kind teaches which words go together, as a pretrained model knows, and not what a group is called.
+    """
+    found = []
+    for row in rows[:WARMUP_ROWS]:
+        guess = rng(seed, "guess", row.id).choice(list(TOPICS))
+        found.append(gold_conversation(replace(row, answer=guess)))
+        words = str(row.fields["content"]).split()
+        turns = [("user", f"Go on: {row.fields['title']} {words[0]}"), ("assistant", " ".join(words[1:]))]
+        messages = [Message(role=role, content=text) for role, text in turns]
+        found.append(TrainingConversation(f"words-{row.id}", "words", messages, "gold", "general", "en", "dapo_learns"))
+    return found
 
 
 def make(out: Path, seed: int) -> None:
     """Writes model/, rows.jsonl and test.jsonl, and the warm-up's conversations.jsonl, as one new folder."""
     check_output(out)
-    rows = all_rows()
-    rng(seed, "rows").shuffle(rows)
+    rows = task_rows(seed)
     border = round(TRAIN_SHARE * len(rows))
     train, test = rows[:border], rows[border:]
+    conversations = warmup_conversations(train, seed)
     with atomic_directory(out) as work:
         model = work / "model"
         model.mkdir()
-        train_tokenizer(row_texts(rows), model)
+        texts = [message["content"] for conversation in conversations for message in conversation.messages]
+        train_tokenizer([*texts, *row_texts(rows)], model)
         size = load_tokenizer(model).vocab_size
-        shape = get_preset("qwen3-tiny").model_copy(update={"vocab_size": -(-size // 64) * 64})
+        shape = get_preset("qwen3-tiny").model_copy(update={"num_layers": 2, "vocab_size": -(-size // 64) * 64})
         write_safetensors(model, RandomWeights(shape, seed).items())
         atomic_write_json(model / "config.json", shape_to_hf(shape, "float32"))
         write_rows(work / "rows.jsonl", train)
         write_rows(work / "test.jsonl", test)
-        guessed = [replace(row, answer=rng(seed, "guess", row.id).choice(list(TOPICS))) for row in train]
-        write_conversations(
-            work / "conversations.jsonl", (gold_conversation(row) for row in guessed[:WARMUP_CONVERSATIONS])
-        )
+        write_conversations(work / "conversations.jsonl", conversations)
     print(f"{out}: {len(train)} rows to learn, {len(test)} to test, chance {CHANCE:.2f}, {size} tokens")
 
 

@@ -90,10 +90,10 @@ def sides(config: RLBenchmarkConfig, part: Part) -> list[Side]:
 
 def _rounds(job: Job, part: Part) -> dict[str, Any]:
     compared = sides(job.config, part)
-    runs: dict[str, list[Watched[Mapping[str, Any]]]] = {side.name: [] for side in compared}
+    runs: dict[str, list[Watched[dict[str, Any]]]] = {side.name: [] for side in compared}
     for number in range(job.config.rounds):
         for side in compared if number % 2 == 0 else compared[::-1]:
-            watched: Watched[Mapping[str, Any]] = run_until_quiet(
+            watched = run_until_quiet(
                 lambda side=side: _run_side(job, part, side),  # type: ignore[misc]
                 job.config.max_other_cores,
                 job.config.max_repeats,
@@ -163,7 +163,7 @@ def check_same_work(part: Part, runs: Mapping[str, Sequence[Mapping[str, Any]]])
 
 
 def summary(
-    part: Part, config: RLBenchmarkConfig, runs: Mapping[str, Sequence[Watched[Mapping[str, Any]]]]
+    part: Part, config: RLBenchmarkConfig, runs: Mapping[str, Sequence[Watched[dict[str, Any]]]]
 ) -> dict[str, Any]:
     """For each side medians over rounds with their spread, time by part and the ratio to ours inside a round.
 
@@ -205,8 +205,8 @@ def _median(run: Mapping[str, Any], name: str) -> float:
     return float(statistics.median(step[name] for step in run["steps"]))
 
 
-def _mean(runs: Sequence[Watched[Mapping[str, Any]]], name: str) -> float:
-    return float(statistics.fmean(step[name] for run in runs for step in run.result["steps"]))
+def _mean(runs: Sequence[Watched[dict[str, Any]]], name: str) -> float:
+    return statistics.fmean(step[name] for run in runs for step in run.result["steps"])
 
 
 def _part(run: Mapping[str, Any], name: str) -> float:
