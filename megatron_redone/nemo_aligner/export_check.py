@@ -1,7 +1,7 @@
 """An export, read by NeMo-Aligner's and NeMo's own classes in their environment, against what our engine makes of it.
 
 Checked: the configuration (read, merged with the checkpoint's as its program does), the pairs (its data set with NeMo's
-tokenizer gives our tokens and labels), the checkpoint (NeMo's reader into Megatron-core 0.11's GPTModel, built from
+tokenizer gives our tokens and labels), the checkpoint (Megatron-core 0.11's reader into its GPTModel, built from
 NeMo's reading of `model_config.yaml`, every key strictly), and the log-probabilities of some pairs by that model.
 """
 

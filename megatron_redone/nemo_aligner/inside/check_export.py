@@ -7,19 +7,21 @@ kernels that need CUDA are switched off in `ON_CPU`.
 
 from __future__ import annotations
 
+import copy
 import os
 from collections.abc import Iterator, Mapping
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import patch
 
 import torch
+from megatron.core.dist_checkpointing import load
 from megatron.core.dist_checkpointing.mapping import ShardedObject
+from megatron.core.dist_checkpointing.validation import StrictHandling
 from megatron.core.models.gpt import GPTModel
 from megatron.core.models.gpt.gpt_layer_specs import get_gpt_layer_local_spec
-from megatron.core.tensor_parallel.random import initialize_rng_tracker
 from nemo.collections.nlp.models.language_modeling.megatron_gpt_model import MegatronGPTModel
 from nemo.collections.nlp.modules.common.tokenizer_utils import get_nmt_tokenizer
-from nemo.utils.callbacks.dist_ckpt_io import DistributedCheckpointIO
 from nemo_aligner.data.nlp.builders import build_train_valid_test_dpo_datasets
 from nemo_aligner.utils.utils import load_and_override_model_config
 from omegaconf import DictConfig, OmegaConf
@@ -47,8 +49,9 @@ def check(order: Mapping[str, Any], connection: Connection) -> None:
     """Sends every pair as the data set gives it, then the loaded parameters, then log-probabilities of some pairs."""
     one_process()
     whole = OmegaConf.load(os.path.join(order["folder"], "gpt_dpo.yaml"))
-    cfg = OmegaConf.create(_moved(OmegaConf.to_container(whole, resolve=True), order["mount"], order["folder"]))
-    cfg.model = load_and_override_model_config(cfg.pretrained_checkpoint.restore_from_path, cfg.model)
+    cfg = _moved(whole, order["mount"], order["folder"])
+    merged = load_and_override_model_config(cfg.pretrained_checkpoint.restore_from_path, cfg.model)
+    cfg.model = _moved(merged, order["mount"], order["folder"])
     shown = []
     for number, item in _pairs(cfg.model):
         arrays = {name: item[name].numpy() for name in ("chosen", "rejected", "chosen_labels", "rejected_labels")}
@@ -64,13 +67,17 @@ def check(order: Mapping[str, Any], connection: Connection) -> None:
     connection.tell("checked")
 
 
-def _moved(tree: Any, mount: str, folder: str) -> Any:
-    """The tree with the container's paths as they are here."""
-    if isinstance(tree, dict):
-        return {name: _moved(value, mount, folder) for name, value in tree.items()}
-    if isinstance(tree, list):
-        return [_moved(value, mount, folder) for value in tree]
-    return folder + tree[len(mount) :] if isinstance(tree, str) and tree.startswith(f"{mount}/") else tree
+def _moved(cfg: DictConfig, mount: str, folder: str) -> DictConfig:
+    """The configuration with the container's paths as they are here."""
+
+    def moved(tree: Any) -> Any:
+        if isinstance(tree, dict):
+            return {name: moved(value) for name, value in tree.items()}
+        if isinstance(tree, list):
+            return [moved(value) for value in tree]
+        return folder + tree[len(mount) :] if isinstance(tree, str) and tree.startswith(f"{mount}/") else tree
+
+    return OmegaConf.create(moved(OmegaConf.to_container(cfg, resolve=True)))
 
 
 def _pairs(cfg: DictConfig) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -115,7 +122,6 @@ def _load(cfg: DictConfig) -> tuple[GPTModel, int]:
     Raises:
         Exception: of Megatron-core, where a key is missing, unexpected or of another shape.
     """
-    initialize_rng_tracker(inference_rng_tracker=True)  # that of training holds states of CUDA
     folder, cfg = cfg.pretrained_checkpoint.restore_from_path, OmegaConf.merge(cfg.model, ON_CPU)
     config = _SettingsOnly(cfg).build_transformer_config()
     model = GPTModel(
@@ -133,14 +139,16 @@ def _load(cfg: DictConfig) -> tuple[GPTModel, int]:
     if not all(name.endswith("_extra_state") for name in own):
         raise ValueError(f"the model keeps more than tensors: {sorted(own)}")
     tensors = {name: value for name, value in wanted.items() if name not in own}
-    reader = DistributedCheckpointIO.from_config({})  # strict: a wrong key ends the check
-    found = reader.load_checkpoint(
-        os.path.join(folder, "model_weights"), sharded_state_dict={"state_dict": tensors}, strict=True
-    )["state_dict"]
-    result = model.load_state_dict({name[len("model.") :]: value for name, value in found.items()}, strict=False)
+    # What NeMo's DistributedCheckpointIO calls; that class asks for tensorstore, which only its old format needs.
+    found = load({"state_dict": tensors}, os.path.join(folder, "model_weights"), strict=StrictHandling.RAISE_ALL)
+    result = model.load_state_dict({name[len("model.") :]: value for name, value in found["state_dict"].items()}, strict=False)
     missing = [name for name in result.missing_keys if not name.endswith("_extra_state")]
     if missing or result.unexpected_keys:
         raise ValueError(f"missing {missing}, unexpected {result.unexpected_keys}")
+    for layer in model.decoder.layers:  # so that the dropout, which is off, asks for no random state of CUDA
+        attention = layer.self_attention.core_attention
+        attention.config = copy.copy(attention.config)
+        attention.config.sequence_parallel = True
     return model.eval(), sum(parameter.numel() for parameter in model.parameters())
 
 
@@ -149,6 +157,8 @@ def _logprobs(model: GPTModel, tokens: torch.Tensor, labels: torch.Tensor) -> to
     """[T] of the labels; 0 where there is none."""
     length = len(tokens)
     hidden = torch.triu(torch.ones(1, 1, length, length, dtype=torch.bool), diagonal=1)
-    logits = model(tokens[None], torch.arange(length)[None], hidden)[0].float()
+    # Rotary embedding moves its table to the current CUDA device, whatever the model is on.
+    with patch.object(torch.cuda, "current_device", lambda: torch.device("cpu")):
+        logits = model(tokens[None], torch.arange(length)[None], hidden)[0].float()
     values = logits.log_softmax(-1).gather(-1, labels.clamp(min=0)[:, None]).squeeze(-1)
     return torch.where(labels >= 0, values, 0.0)
