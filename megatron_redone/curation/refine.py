@@ -65,12 +65,14 @@ def measure_difficulty(
 
 
 def refinement_rows(config: RefinementSetConfig, measured: Sequence[MeasuredRow], seed: int) -> list[Row]:
-    """Up to `num_rows` rows, difficult ones first, `rationale_share` of them with a rationale if there are as many."""
+    """Up to `num_rows` rows in curriculum order (`MeasuredRow.rank`), `rationale_share` of them with a rationale if
+    there are as many: of each kind the first in that order are taken."""
     ordered = sorted(measured, key=lambda m: (m.rank, derive_seed(seed, "refine", m.row.id)))
     with_rationale = [m.row for m in ordered if m.row.rationale is not None]
     without = [m.row for m in ordered if m.row.rationale is None]
     wanted = min(round(config.num_rows * config.rationale_share), len(with_rationale))
-    return with_rationale[:wanted] + without[: config.num_rows - wanted]
+    chosen = {row.id for row in with_rationale[:wanted] + without[: config.num_rows - wanted]}
+    return [m.row for m in ordered if m.row.id in chosen]
 
 
 def write_difficulty(path: Path, measured: Sequence[MeasuredRow]) -> None:

@@ -35,6 +35,8 @@ def test_difficult_rows_first_with_the_share_of_rationales(
         inside = [m.rank for m in kind if m.row.id in ids]
         outside = [m.rank for m in kind if m.row.id not in ids]
         assert not inside or not outside or max(inside) <= min(outside)
+    rank = {m.row.id: m.rank for m in all_rows}
+    assert [rank[row.id] for row in chosen] == sorted(rank[row.id] for row in chosen)
     with_thought = sum(row.rationale is not None for row in chosen)
     assert with_thought == min(round(wanted * share), sum(thought for _, thought in found))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cache
 from statistics import fmean
 
 import numpy as np
@@ -17,12 +18,15 @@ from megatron_redone.tasks.catalogue import TASKS, get_task
 
 def prediction(task: str, number: int, value: float, **more: object) -> Prediction:
     fields = {"prompt": "question", "output": "answer", "target": "gold", "parsed": True, **more}
-    if more:
-        return Prediction.model_validate(
-            {"id": f"{task}-{number:04}", "task": task, "language": "en", "value": value, **fields}
-        )
-    # unchecked: there are hundreds of thousands
-    return Prediction.model_construct(id=f"{task}-{number:04}", task=task, language="en", value=value, **fields)
+    return Prediction.model_validate(
+        {"id": f"{task}-{number:04}", "task": task, "language": "en", "value": value, **fields}
+    )
+
+
+@cache
+def _right_or_wrong(task: str, number: int, value: float) -> Prediction:
+    """Made once: a simulation has hundreds of thousands."""
+    return prediction(task, number, value, output="answer" if value else "")
 
 
 def results(name: str, predictions: Sequence[Prediction]) -> ModelResults:
@@ -56,9 +60,10 @@ def simulated(
         generator = numpy_rng("simulated", name, seed, task)
         if task in graded:
             values = generator.beta(6 * ability, 6 * (1 - ability), rows)
+            predictions += [prediction(task, number, float(value)) for number, value in enumerate(values)]
         else:
             values = (generator.random(rows) < ability).astype(np.float64)
-        predictions += [prediction(task, number, float(value)) for number, value in enumerate(values)]
+            predictions += [_right_or_wrong(task, number, float(value)) for number, value in enumerate(values)]
     return results(name, predictions)
 
 
