@@ -150,7 +150,8 @@ def _needed(
         visit(stage, ())
         if stage in done and getattr(done[stage], "evaluate", None) is None:
             problems.append(
-                f"result {stage}: it answers no held-out rows; give it an `evaluate` section, or `held_out.{held_out}` rows"
+                f"result {stage}: it answers no held-out rows; give it an `evaluate` section, or rows to "
+                f"`held_out.{held_out}`"
             )
     if problems:
         raise ConfigError(list(dict.fromkeys(problems)))
