@@ -12,8 +12,10 @@ from markupsafe import Markup
 from megatron_redone.common.files import atomic_write_bytes
 from megatron_redone.reporting.curves import StageCurves, curve_chart, stage_curves, task_reward_chart
 from megatron_redone.reporting.filter_page import PAGE as FILTER_PAGE, account_view
+from megatron_redone.reporting.gains import gain_chart, gain_matrix
 from megatron_redone.reporting.lineage import Lineage, build_lineage
 from megatron_redone.reporting.lineage_chart import lineage_chart
+from megatron_redone.reporting.planned import planned_items
 from megatron_redone.reporting.plots import change_chart, diagnosis_chart, stage_chart, time_chart
 from megatron_redone.reporting.run_files import RunFiles, StageFiles, load_run
 from megatron_redone.reporting.samples import choose_samples
@@ -48,6 +50,7 @@ def report_html(files: RunFiles) -> str:
     lineage = build_lineage(files)
     times = stage_times(files)
     effects = bucket_effects(files)
+    gains = gain_matrix(files, table)
     manifests = [(stage.title, stage.manifest) for stage in files.stages if stage.manifest]
     return render(
         "report.html.jinja",
@@ -58,6 +61,9 @@ def report_html(files: RunFiles) -> str:
         table_html=Markup(to_html(table)),
         stage_chart=_stage_chart(table),
         change_chart=_change_chart(table),
+        gains=gains,
+        gain_chart=Markup(gain_chart(gains)) if gains else None,
+        planned=planned_items(files),
         effects=effects,
         effect_rows=_effect_rows(effects),
         buckets=_buckets(effects),

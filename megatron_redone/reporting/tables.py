@@ -136,7 +136,7 @@ def build_table(files: RunFiles) -> ScoreTable:
     def row(label: str, kind: Literal["task", "capability", "overall"], members: Sequence[str]) -> TableRow:
         cells = tuple(_cell(of_column, members, kind == "overall") for of_column in results)
         num_rows = sum(tasks[name].num_rows for name in members)
-        change = _change(cells[place[before]], cells[place[after]]) if before and after else None
+        change = changed(cells[place[before]], cells[place[after]]) if before and after else None
         weak = _weak_mark(files, label) if kind == "task" else ""
         return TableRow(label, kind, num_rows, cells, change, weak)
 
@@ -199,7 +199,8 @@ def _parsed_cell(results: Sequence[_Result]) -> Cell | None:
     return Cell(tuple(values), None) if values else None
 
 
-def _change(before: Cell | None, after: Cell | None) -> Change | None:
+def changed(before: Cell | None, after: Cell | None) -> Change | None:
+    """The change of a score; None where one of both is missing."""
     if before is None or after is None or before.interval is None or after.interval is None:
         return None
     verdict: Verdict = "no conclusion"

@@ -26,7 +26,7 @@ class ArmStages:
     Attributes:
         sections: as a recipe file would list them.
         configs: the same, checked.
-        results: held-out set -> the stage that answers it; under "" the result stage where there are no sets.
+        results: held-out set -> the stage that answers it.
     """
 
     sections: dict[str, dict[str, Any]]
@@ -47,7 +47,7 @@ def arm_stages(
     arm: ArmConfig,
     base: Mapping[str, Any],
     sections: Mapping[str, Any],
-    held_out: Mapping[str, Mapping[str, Any]],
+    held_out: Mapping[str, Mapping[str, Any] | None],
     source: str,
 ) -> ArmStages:
     """The stages of an arm.
@@ -55,7 +55,7 @@ def arm_stages(
     Args:
         base: stages of the base recipe, as its file lists them.
         sections: the recipe's defaults of sections.
-        held_out: sections `evaluate` by name.
+        held_out: sections `evaluate` by name; None for what the result stage answers itself.
 
     Raises:
         ConfigError: unknown stages, what is read and not there, circles, wrong settings: all of them at once.
@@ -73,12 +73,13 @@ def arm_stages(
     stages.update({name: dict(section) for name, section in arm.add.items()})
     if arm.result not in stages:
         raise ConfigError(_unknown("result", [arm.result], stages, arm.remove))
-    results = {"": arm.result}
-    if held_out:
-        results = {name: f"{SCORES}-{name}" for name in held_out}
-        per_seed = {"per_seed": True} if stages[arm.result].get("per_seed") else {}
-        for name, stage in results.items():
-            stages[stage] = {"kind": "evaluate", "model": arm.result, "evaluate": dict(held_out[name]), **per_seed}
+    per_seed = {"per_seed": True} if stages[arm.result].get("per_seed") else {}
+    results = {}
+    for name, rows in held_out.items():
+        results[name] = arm.result if rows is None else f"{SCORES}-{name}"
+        if rows is not None:
+            section = {"kind": "evaluate", "model": arm.result, "evaluate": dict(rows), **per_seed}
+            stages[results[name]] = section
     return _needed(stages, sections, results, arm.remove, source)
 
 
@@ -96,13 +97,23 @@ def _read_past(
     removed: str, base: Mapping[str, Any], stages: Mapping[str, dict[str, Any]], all_removed: Sequence[str]
 ) -> None:
     """What read the removed stage's model reads the model that the stage started from."""
-    before = base[removed].get("model")
+    before = _model_of(base[removed])
     while before in all_removed:
-        before = base[before].get("model")
-    if isinstance(before, str):
-        for section in stages.values():
-            if section.get("model") == removed:
-                section["model"] = before
+        before = _model_of(base[before])
+    if before is None:
+        return
+    for section in stages.values():
+        if section.get("model") == removed:
+            section["model"] = before
+        elif _model_of(section) == removed:
+            section["model"]["path"] = before
+
+
+def _model_of(section: Mapping[str, Any]) -> str | None:
+    """The model that a stage reads: `model: NAME`, or `model: {path: NAME}` of a `pretrain` stage."""
+    model = section.get("model")
+    named = model.get("path") if isinstance(model, Mapping) else model
+    return named if isinstance(named, str) else None
 
 
 def _needed(
@@ -135,8 +146,13 @@ def _needed(
                 problems.extend(f"stage {name}: {told}" for told in _unknown(field, [reference], stages, removed))
         done[name] = config
 
-    for stage in results.values():
+    for held_out, stage in results.items():
         visit(stage, ())
+        if stage in done and getattr(done[stage], "evaluate", None) is None:
+            problems.append(
+                f"result {stage}: it answers no held-out rows; give it an `evaluate` section, or rows to "
+                f"`held_out.{held_out}`"
+            )
     if problems:
         raise ConfigError(list(dict.fromkeys(problems)))
     return ArmStages({name: stages[name] for name in done}, done, results)

@@ -118,7 +118,10 @@ def _together(config: AblationConfig, base: Mapping[str, Any], source: str) -> t
     """Arms and stages of the expanded recipe. A stage that is as in the recipe keeps its name; others are named after
     the first arm that has them."""
     sections = {name: base[name] for name in SECTION_DEFAULTS if isinstance(base.get(name), Mapping)}
-    held_out = {name: one.model_dump(mode="json", exclude_unset=True) for name, one in config.held_out.items()}
+    held_out = {
+        name: one.model_dump(mode="json", exclude_unset=True) if one is not None else None
+        for name, one in config.held_out.items()
+    }
     expanded: dict[str, ArmStages] = {}
     problems: list[str] = []
     for name, arm in config.arms.items():
@@ -154,7 +157,7 @@ def _of_the_recipe(base: Mapping[str, Any], sections: Mapping[str, Any], source:
     found: dict[str, str] = {}
     for name in base:
         try:
-            found |= identities(arm_stages(ArmConfig(result=name), base, sections, {}, source))
+            found |= identities(arm_stages(ArmConfig(result=name), base, sections, {"own": None}, source))
         except ConfigError:
             continue
     return found

@@ -13,6 +13,7 @@ from megatron_redone.common.errors import DataError
 from megatron_redone.common.files import atomic_write_json, atomic_write_text
 from megatron_redone.evaluation.comparison.arms import ArmDraws, difference, mean_of, overlap, task_draws
 from megatron_redone.evaluation.comparison.reading import Evaluation, read_runs
+from megatron_redone.recipes.ablation.arms import stage_references
 from megatron_redone.recipes.ablation.config import ClaimConfig, GroupConfig
 from megatron_redone.recipes.ablation.expand import Ablation, Arm
 from megatron_redone.recipes.workspace import MANIFEST
@@ -276,7 +277,8 @@ def _arm_result(
     wanted = {run.seed for run in ablation.recipe.runs if run.name in arm.results.values()}
     done = [set(evaluations.get(held_out, {}).get(arm.name, {})) for held_out in arm.results]
     seeds = set.intersection(*done)
-    runs = [run for run in ablation.recipe.runs if run.name in arm.stages and run.name not in everywhere]
+    behind = _behind(ablation, arm)
+    runs = [run for run in ablation.recipe.runs if run.name in behind and run.name not in everywhere]
     own = [(run, manifests[run.id]) for run in runs if run.id in manifests]
     compute: dict[str, list[float]] = {}
     for run, manifest in own:
@@ -286,12 +288,25 @@ def _arm_result(
         name=arm.name,
         title=arm.title,
         stages=arm.stages,
-        own_stages=tuple(stage for stage in arm.stages if stage not in everywhere),
+        own_stages=tuple(stage for stage in arm.stages if stage in behind and stage not in everywhere),
         seeds=_in_order(seeds),
         missing_seeds=_in_order(wanted - seeds),
         seconds=round(sum(manifest.seconds + manifest.evaluation_seconds for _, manifest in own), 3),
         compute_tokens=round(sum(fmean(values) for values in compute.values())),
     )
+
+
+def _behind(ablation: Ablation, arm: Arm) -> set[str]:
+    """The stages whose output an arm's models are made of; not those that were only measured to match their compute."""
+    found: set[str] = set()
+    waiting = list(arm.results.values())
+    while waiting:
+        name = waiting.pop()
+        if name not in found:
+            found.add(name)
+            reads = stage_references(ablation.recipe.stages[name])
+            waiting += [stage for field, stage in reads if not field.startswith("match_compute_of")]
+    return found
 
 
 def _in_order(seeds: set[int | None]) -> tuple[int | None, ...]:
