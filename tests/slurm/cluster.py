@@ -16,7 +16,7 @@ from megatron_redone.common.jsonl import read_jsonl, read_jsonl_lenient
 from megatron_redone.launch.slurm.events import Event, read_events
 
 ROOT = Path(__file__).resolve().parents[2]
-RECIPE = Path(__file__).with_name("recipe.yaml")
+RECIPE = ROOT / "examples" / "slurm" / "recipe.yaml"
 PROFILE = Path(__file__).with_name("profile.yaml")
 PROGRAMS = ("slurmctld", "slurmd", "sbatch", "munged")
 SECONDS = 600

@@ -72,7 +72,8 @@ def chain(cluster: Cluster, prepared: Path, tmp_path_factory: pytest.TempPathFac
     atomic_write_text(folder / "profile.yaml", yaml.safe_dump(profile))
     run = shutil.copytree(prepared, folder / "run")
     cluster.submit(run, "parallel.tp=2", profile=folder / "profile.yaml")
-    cluster.wait_state(run, "explore", "COMPLETED")
+    for stage in ("pretrain", "warmup", "explore"):
+        cluster.wait_state(run, stage, "COMPLETED")
     return run
 
 

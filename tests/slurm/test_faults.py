@@ -151,3 +151,23 @@ def test_a_killed_rank_is_a_failure_of_its_node(
     assert verdicts(run, "pretrain") == ["crashed", "done"]
     assert failed_nodes(run / "slurm") == {other: 1}
     assert as_whole(run, whole)
+
+
+def test_a_rank_that_hangs_is_named_with_its_node(
+    cluster: Cluster, whole: Callable[[], Path], pretraining: Path, new_run: Callable[[], Path]
+) -> None:
+    run = new_run()
+    cluster.submit(run, recipe=pretraining)  # watchdog_minutes: 1
+    begun(cluster, run)
+    _head, other = hosts(cluster, nodes_by_attempt(run, "pretrain")[0])
+    rank_of(cluster.number(run, "pretrain"), 1).suspend()
+    cluster.wait_for("the watchdog", lambda: "crashed" in verdicts(run, "pretrain"), run)
+    shown = json.loads(cluster.redone("status", str(run), "--json"))
+    (stage,) = shown["jobs"][0]["stages"]
+    assert stage["last_step"] >= 12
+    assert stage["stopped"]["ranks"] == [1]
+    assert "rank 0 waits in" in stage["stopped"]["said"][0]
+    assert "Thread" in Path(stage["stopped"]["stacks"]["0"]).read_text()
+    assert failed_nodes(run / "slurm") == {other: 1}
+    cluster.wait_state(run, "pretrain", "COMPLETED")
+    assert as_whole(run, whole)

@@ -77,7 +77,7 @@ def queued(numbers: Sequence[str]) -> dict[str, list[QueuedJob]]:
                 continue
             raise
         for line in text.splitlines():
-            array, task, state, nodes, restarts, reason = (part.strip() for part in line.split("|", 5))
+            array, task, state, nodes, restarts, reason = (part.strip() for part in line.split("|")[:6])
             label = f"{array}_{task}" if task != "N/A" else array
             entry = QueuedJob(label, state, nodes, reason, int(restarts) if restarts.isdecimal() else 0)
             found.setdefault(number, []).append(entry)

@@ -110,8 +110,8 @@ class ClusterConfig(StrictModel):
     """So long before its limit of time a job is told to checkpoint; longer than a step and a checkpoint together."""
     checkpoint_gb_per_second: float = Field(2.0, gt=0)
     """What all nodes together write to the shared file system; tells whether a checkpoint fits `signal_seconds`."""
-    wait_seconds: int = Field(60, ge=1)
-    """How long the other processes may take to end after the first one did."""
+    wait_seconds: int = Field(300, ge=1)
+    """How long the other processes may take to end after the first one did. Rank 0 still writes the report then."""
     requeue: RequeueConfig = RequeueConfig()
 
     def rule_violations(self) -> Iterator[str]:

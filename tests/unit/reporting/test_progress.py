@@ -46,6 +46,8 @@ def stacks(folder: Path, **said: str) -> Path:
 def test_a_rank_without_a_stack_is_the_one_that_stopped(tmp_path: Path) -> None:
     hang = hang_in(stacks(tmp_path, r0="waits in all_reduce, called from a", r2="waits in all_reduce, called from a"))
     assert hang is not None and hang.suspects == (1,)
+    last = hang_in(tmp_path, num_ranks=4)
+    assert last is not None and last.suspects == (1, 3)
 
 
 def test_a_rank_outside_the_collective_is_the_one_that_stopped(tmp_path: Path) -> None:
