@@ -98,7 +98,7 @@ def _read_past(
 ) -> None:
     """What read the removed stage's model reads the model that the stage started from."""
     before = _model_of(base[removed])
-    while before in all_removed:
+    while before is not None and before in all_removed:
         before = _model_of(base[before])
     if before is None:
         return
