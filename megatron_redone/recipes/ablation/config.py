@@ -78,6 +78,11 @@ class PaperConfig(StrictModel):
                 yield f"arms: {arm} has {len(figures)} figures for {len(self.columns)} columns; null where it has none"
 
 
+def own_rows() -> dict[str, EvaluationConfig | None]:
+    """The held-out rows that the recipe answers anyway, alone."""
+    return {"own": None}
+
+
 class AblationConfig(StrictModel):
     """A whole ablation."""
 
