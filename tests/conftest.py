@@ -46,6 +46,7 @@ STARTS_PROCESSES = ("distributed", "faults", "integration", "slurm")
 """Folders whose tests start ranks, commands or clusters; with pytest-xdist one worker runs them one after the other."""
 
 
+@pytest.hookimpl(tryfirst=True)  # pytest-xdist reads the groups in the same hook
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Keeps tests that start processes in one worker; skips those marked `gpu` where there is no CUDA device."""
     folder = Path(__file__).parent
