@@ -55,7 +55,7 @@ def betting_p_value(values: Sequence[float] | Numbers, target: float) -> float:
     if target >= 1.0:
         return 1.0 if numbers.min() >= 1.0 else 0.0
     stakes = np.arange(1, NUM_BETS + 1) / (NUM_BETS + 1) / (1.0 - target)
-    growth = np.log1p(stakes[:, None] * (target - numbers[None, :])).sum(axis=1)
+    growth = np.array([np.log1p(stake * (target - numbers)).sum() for stake in stakes])
     return float(min(1.0, math.exp(min(0.0, -(logsumexp(growth) - math.log(NUM_BETS))))))
 
 
