@@ -120,7 +120,7 @@ def _judge(settings: Sequence[str], out: Path) -> Iterator[tuple[CompleteAll | N
 
 def _print(result: TitleResult) -> None:
     table = Table("best of", "weight", "engagement", "faithfulness", "distorted, %")
-    points = [point for point in result.points if point.num_candidates in (1, result.num_candidates)]
+    points = [point for point in result.points if point.num_candidates == result.num_candidates]
     if result.original is not None:
         one = result.original
         table.add_row(

@@ -19,6 +19,7 @@ from megatron_redone.scoring.paired import Numbers, PairedDraws, ScoreOfSums
 from megatron_redone.scoring.statistics import bootstrap_sums
 
 NUM_BETS = 200
+_CHUNK = 10_000
 
 
 def below_target(values: Sequence[float], target: float) -> float:
@@ -55,7 +56,9 @@ def betting_p_value(values: Sequence[float] | Numbers, target: float) -> float:
     if target >= 1.0:
         return 1.0 if numbers.min() >= 1.0 else 0.0
     stakes = np.arange(1, NUM_BETS + 1) / (NUM_BETS + 1) / (1.0 - target)
-    growth = np.log1p(stakes[:, None] * (target - numbers[None, :])).sum(axis=1)
+    growth = np.zeros(NUM_BETS)
+    for part in np.array_split(numbers, -(-len(numbers) // _CHUNK)):  # bounds the memory
+        growth += np.log1p(stakes[:, None] * (target - part[None, :])).sum(axis=1)
     return float(min(1.0, math.exp(min(0.0, -(logsumexp(growth) - math.log(NUM_BETS))))))
 
 

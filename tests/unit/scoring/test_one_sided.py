@@ -50,19 +50,24 @@ def test_the_order_of_the_items_does_not_matter(values: list[float], target: flo
 def test_the_betting_p_value_is_seldom_small_when_the_mean_reaches_the_target(spread: str, rows: int) -> None:
     generator = numpy_rng("betting", spread, rows)
     draws = {
-        "two values": generator.choice([0.2, 0.8], size=(1000, rows)),
-        "uniform": generator.uniform(0, 1, size=(1000, rows)),
-        "skewed": generator.beta(0.2, 0.2, size=(1000, rows)),
+        "two values": generator.choice([0.2, 0.8], size=(500, rows)),
+        "uniform": generator.uniform(0, 1, size=(500, rows)),
+        "skewed": generator.beta(0.2, 0.2, size=(500, rows)),
     }[spread]
     p_values = np.array([betting_p_value(row, 0.5) for row in draws])
     for level in (0.05, 0.01):  # at most `level` of them may be below; three standard errors are allowed
-        assert (p_values <= level).mean() <= level + 3 * math.sqrt(level * (1 - level) / 1000)
+        assert (p_values <= level).mean() <= level + 3 * math.sqrt(level * (1 - level) / 500)
 
 
 def test_small_spread_makes_it_sure_with_few_rows() -> None:
     values = list(numpy_rng("narrow").normal(0.45, 0.05, 40).clip(0, 1))
     assert betting_p_value(values, 0.6) < 1e-4
     assert betting_p_value(values, 0.44) > 0.05
+
+
+def test_many_rows_are_taken_in_parts_to_the_same_end() -> None:
+    values = numpy_rng("many").uniform(0, 1, 25_000)
+    assert betting_p_value(values, 0.52) < 1e-4 < 0.01 < betting_p_value(values, 0.49)
 
 
 def test_few_equal_answers_are_not_sure_though_their_bootstrap_has_no_spread() -> None:

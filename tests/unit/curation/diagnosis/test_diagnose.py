@@ -104,8 +104,8 @@ def test_the_bucket_follows_its_rule(
     assert all(t.reason for t in found.tasks)
     shuffled = ModelResults(
         own.name,
-        dict(reversed(own.scores.items())),
-        {task: dict(reversed(rows.items())) for task, rows in own.predictions.items()},
+        dict(reversed(list(own.scores.items()))),
+        {task: dict(reversed(list(rows.items()))) for task, rows in own.predictions.items()},
     )
     assert diagnose(config, shuffled, mean_metric) == found
 
