@@ -38,6 +38,7 @@ def ablation_html(result: AblationResult) -> str:
         how_to_read=HOW_TO_READ,
         charts=[Markup(group_chart(result, row, f"group-{place}")) for place, row in enumerate(groups)],
         seesaw=Markup(seesaw_chart(result.seesaw)) if len(result.seesaw) > 1 else None,
+        seesaw_titles=[next(row.title for row in groups if row.name == name) for name in result.seesaw_groups or ()],
         sentences=[seesaw_sentence(point, baseline) for point in result.seesaw[1:]],
         paper_rows=_paper_rows(result),
         number=number,

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from markupsafe import Markup
+from matplotlib.axes import Axes
 
 from megatron_redone.common.files import atomic_write_text
 from megatron_redone.reporting.comparison_schema import PAGE, Change, ComparisonResult, RunComparison, SeesawPoint
@@ -112,16 +113,40 @@ def seesaw_chart(points: Sequence[SeesawPoint], name: str = "seesaw") -> str:
                 style = {"arrowstyle": "->", "color": color, "linewidth": 1.6, "shrinkA": 4, "shrinkB": 5}
                 axes.annotate("", (x, y), start, arrowprops=style, zorder=3)
             axes.plot([x], [y], "o" if number else "D", color=color, mec=PAPER, markersize=9, zorder=4)
-            label = short(point.run, 24)
-            axes.annotate(label, (x, y), (7, 6), textcoords="offset points", fontsize=10, zorder=5)
         axes.axhline(first.sns.score, color=GREY, linewidth=0.9, linestyle=":", zorder=1)
         axes.axvline(first.general.score, color=GREY, linewidth=0.9, linestyle=":", zorder=1)
         axes.margins(0.15)
         low, high = axes.get_xlim()
         axes.set_xlim(low, high + 0.25 * (high - low))  # room for the names
+        _name_points(axes, points)
         axes.set_xlabel("general score")
         axes.set_ylabel("SNS score")
         axes.grid(alpha=0.35)
         axes.set_axisbelow(True)
         told = ", ".join(f"{one.run} SNS {one.sns.score:.1f} general {one.general.score:.1f}" for one in points)
         return to_svg(figure, name, f"SNS score against general score: {told}")
+
+
+PLOT = (330.0, 260.0)
+"""About the points between the axes, to tell which names would lie on each other."""
+NAME_PLACES = ((7, 6), (7, -15), (7, 20), (7, -29), (7, 34), (7, -43), (7, 48))
+
+
+def _name_points(axes: Axes, points: Sequence[SeesawPoint]) -> None:
+    """Each point's name beside it, at the first place where it covers no other name."""
+    (left, right), (low, high) = axes.get_xlim(), axes.get_ylim()
+    taken: list[tuple[float, float, float]] = []
+    for point in points:
+        name = short(point.run, 24)
+        x = PLOT[0] * (point.general.score - left) / (right - left)
+        y = PLOT[1] * (point.sns.score - low) / (high - low)
+        width = 6.0 * len(name)
+        free = [place for place in NAME_PLACES if not _covers(x + place[0], y + place[1], width, taken)]
+        dx, dy = free[0] if free else NAME_PLACES[0]
+        taken.append((x + dx, y + dy, width))
+        where = (point.general.score, point.sns.score)
+        axes.annotate(name, where, (dx, dy), textcoords="offset points", fontsize=10, zorder=5)
+
+
+def _covers(x: float, y: float, width: float, taken: Sequence[tuple[float, float, float]]) -> bool:
+    return any(abs(y - other) < 13 and x < start + length and start < x + width for start, other, length in taken)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import hashlib
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,7 +67,7 @@ def load_ablation(path: Path, overrides: Sequence[str] = ()) -> Ablation:
     """
     data = apply_overrides(load_yaml(path), overrides)
     config = validate(AblationConfig, data, str(path))
-    recipe_path = path.parent / config.recipe
+    recipe_path = Path(os.path.normpath(path.parent / config.recipe))
     base = recipe_data(recipe_path)
     if not isinstance(base.get("stages"), dict):
         raise ConfigError([f"{recipe_path}: no stages; `recipe` names a recipe file"])
