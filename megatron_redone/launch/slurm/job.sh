@@ -6,6 +6,7 @@
 #   events.log               a line whenever something happens to the job; `verdict=` says how an attempt ended
 #   attempt-N/rank-R.log     what rank R wrote in attempt N
 #   attempt-N/srun.log       what srun said of it
+#   before/JOB/              both, of an earlier submission
 #   ../failed_nodes.log      nodes on which attempts of the run failed
 #
 # How an attempt ends decides what follows:
@@ -91,7 +92,19 @@ after_failure() { # WHY: again, or the end
   fi
 }
 
+make_room() { # logs of an earlier submission are kept aside
+  local earlier
+  earlier=$(cat "$STATE/job" 2>/dev/null)
+  if [ -n "$earlier" ] && [ "$earlier" != "$ID" ]; then
+    mkdir -p "$STATE/before/$earlier"
+    mv "$STATE"/attempt-* "$STATE/before/$earlier/" 2>/dev/null
+  fi
+  mkdir -p "$STATE"
+  echo "$ID" >"$STATE/job"
+}
+
 begin() {
+  make_room
   mkdir -p "$LOGS"
   touch "$EVENTS"
   trap 'STOP=1; note "signal=USR1"' USR1
