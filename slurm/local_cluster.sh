@@ -1,5 +1,5 @@
 #!/bin/bash
-# A real Slurm on one host, without systemd: slurmctld, munged and one slurmd a node. For tests and for trying things out.
+# A real Slurm on one host, without systemd: slurmctld, munged, one slurmd a node. For tests and for trying things out.
 #
 #   slurm/local_cluster.sh start            write the configuration, start all, wait until every node is idle
 #   slurm/local_cluster.sh stop             end every process of it, remove its network

@@ -137,8 +137,9 @@ def _remarks(job: dict[str, Any]) -> list[str]:
             ranks = ", ".join(map(str, stopped["ranks"])) or "unknown"
             lines.append(f"{stopped['when']} no step was finished for too long; the others wait for rank {ranks}")
             lines += [f"  {sentence}" for sentence in stopped["said"]]
-            lines += [f"  stack of rank {rank}: {path}" for rank, path in stopped["stacks"].items()
-                      if int(rank) in stopped["ranks"] or not stopped["ranks"]]  # fmt: skip
+            silent = [rank for rank in stopped["ranks"] if str(rank) not in stopped["stacks"]]
+            lines += [f"  rank {rank} left no stack: it is stopped or gone" for rank in silent]
+            lines.append(f"  stacks: {Path(next(iter(stopped['stacks'].values()))).parent}")
     return lines
 
 

@@ -6,11 +6,12 @@
 #   events.log               a line whenever something happens to the job; `verdict=` says how an attempt ended
 #   attempt-N/rank-R.log     what rank R wrote in attempt N
 #   attempt-N/srun.log       what srun said of it
+#   before/JOB/              both, of an earlier submission
 #   ../failed_nodes.log      nodes on which attempts of the run failed
 #
 # How an attempt ends decides what follows:
 #   0        done: the jobs behind this one start
-#   75       checkpointed, after the signal before the limit of time: the same job starts again, MAX_SIGNALS times at most
+#   75       checkpointed after the signal before the limit of time: the same job again, MAX_SIGNALS times at most
 #   1, 2     an error that would come again, bad input: the job fails, and what waits for it is cancelled
 #   others   a process or its node was lost: again, MAX_FAILURES times at most, without nodes that failed often
 
@@ -55,7 +56,12 @@ again() { # puts this very job back into the queue, away from nodes that failed,
   local away try
   away=$(excluded)
   trap '' TERM
-  scontrol requeue "$ID" || { note "verdict=failed why=scontrol-requeue-refused"; exit 1; }
+  # refused where Slurm has seen the loss of a node itself and put the job back already; then this script is ended soon
+  if ! scontrol requeue "$ID" &&
+    ! scontrol -o show job "$ID" | grep -q 'JobState=\(PENDING\|COMPLETING\|NODE_FAIL\)'; then
+    note "verdict=failed why=scontrol-requeue-refused"
+    exit 1
+  fi
   if [ -n "$away" ]; then
     for try in 1 2 3 4 5 6 7 8; do
       scontrol update JobId="$ID" ExcNodeList="$away" && break
@@ -70,8 +76,8 @@ culprit() { # the node that an attempt failed on: one that is down, else that of
   local node task
   node=$(down "$NODELIST" | head -n 1)
   # a rank that ends with 70 lost another one; that other one was killed (srun tells how), or is stuck ("running")
-  [ -n "$node" ] || node=$(grep '^srun: error: [^ :]*: task' "$LOGS/srun.log" | grep -v 'exit code \(70\|75\)$' | head -n 1 |
-    sed 's/^srun: error: \([^ :]*\):.*/\1/')
+  [ -n "$node" ] || node=$(grep '^srun: error: [^ :]*: task' "$LOGS/srun.log" |
+    grep -v 'exit code \(70\|75\)$' | head -n 1 | sed 's/^srun: error: \([^ :]*\):.*/\1/')
   if [ -z "$node" ]; then
     task=$(sed -n 's/^srun: .* tasks\{0,1\} \([0-9]*\)[^:]*: running$/\1/p' "$LOGS/srun.log" | head -n 1)
     [ -z "$task" ] || node=$(scontrol show hostnames "$NODELIST" | sed -n "$((task / RANKS + 1))p")
@@ -86,7 +92,19 @@ after_failure() { # WHY: again, or the end
   fi
 }
 
+make_room() { # logs of an earlier submission are kept aside
+  local earlier
+  earlier=$(cat "$STATE/job" 2>/dev/null)
+  if [ -n "$earlier" ] && [ "$earlier" != "$ID" ]; then
+    mkdir -p "$STATE/before/$earlier"
+    mv "$STATE"/attempt-* "$STATE/before/$earlier/" 2>/dev/null
+  fi
+  mkdir -p "$STATE"
+  echo "$ID" >"$STATE/job"
+}
+
 begin() {
+  make_room
   mkdir -p "$LOGS"
   touch "$EVENTS"
   trap 'STOP=1; note "signal=USR1"' USR1
@@ -94,7 +112,7 @@ begin() {
   local last nodes lost node away
   last=$(grep " job=$ID " "$EVENTS" | tail -n 1)
   if [ "$ATTEMPT" -gt 0 ]; then
-    # the attempt before left no verdict: its batch node is gone; or it was told to end, by an operator or for a lost node
+    # the attempt before left no verdict: its batch node is gone; or it was told to end, by an operator or for a node
     case $last in *verdict=requeued* | *verdict=crashed* | *verdict=moved*) ;; *)
       nodes=$(grep " job=$ID .* nodes=" "$EVENTS" | tail -n 1 | sed 's/.* nodes=\([^ ]*\).*/\1/')
       lost=$(down "$nodes")

@@ -61,7 +61,8 @@ def cluster_problems(jobs: Sequence[Job], cluster: ClusterConfig) -> list[str]:
             continue
         if nodes.partition not in known:
             problems.append(
-                f"{name}: partition={nodes.partition!r} does not exist on this cluster; it has: {', '.join(known)}"
+                f"{name}: partition={nodes.partition!r} does not exist on this cluster; "
+                f"it has: {', '.join(sorted(known))}"
             )
             continue
         count, gpus, limit = known[nodes.partition]

@@ -83,3 +83,13 @@ def test_too_many_failures_end_the_job(tmp_path: Path) -> None:
     assert "verdict=failed why=crashed-more-than-1-times" in shell(
         tmp_path, "MAX_FAILURES=1; (after_failure crashed; echo on) || true"
     )
+
+
+def test_logs_of_an_earlier_submission_are_kept_aside(tmp_path: Path) -> None:
+    (tmp_path / "job").write_text("6\n")
+    (tmp_path / "attempt-0").mkdir()
+    (tmp_path / "attempt-0" / "rank-0.log").write_text("old")
+    assert "began nodes=n[1-2]" in shell(tmp_path, "begin; begin")
+    assert (tmp_path / "before" / "6" / "attempt-0" / "rank-0.log").read_text() == "old"
+    assert list((tmp_path / "attempt-0").iterdir()) == []
+    assert (tmp_path / "job").read_text() == "7\n"
