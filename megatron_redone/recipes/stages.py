@@ -22,6 +22,7 @@ from megatron_redone.curation.target import weak_rows
 from megatron_redone.data.chat_template import ChatTemplate
 from megatron_redone.data.tokenizer import load_tokenizer
 from megatron_redone.evaluation.runner import baselines, write_evaluation
+from megatron_redone.generation.weight_stream import WeightDigest
 from megatron_redone.models.presets import get_preset
 from megatron_redone.models.weights import RandomWeights
 from megatron_redone.recipes import config as kinds, data_stages
@@ -158,9 +159,14 @@ def run_target_set(execution: Execution) -> None:
     }
     engine, _, template = execution.load_model()
     generator = execution.generator(engine, config.soft_labels.generation)
+    digest = WeightDigest()
+    for name, tensor in engine.export_hf_weights():
+        digest.add(name, tensor)
     conversations = [gold_conversation(row) for row in chosen]
     for name, (rows, wanted) in pools.items():
-        labelled, counts = soft_labels(config.soft_labels, rows, wanted, generator, template, execution.seed)
+        labelled, counts = soft_labels(
+            config.soft_labels, rows, wanted, generator, template, execution.seed, digest.value
+        )
         conversations += labelled
         execution.counts.update({f"soft_labels/{name}/{key}": count for key, count in counts.items()})
     if execution.context.is_main:

@@ -19,10 +19,13 @@ from megatron_redone.rl.agreement import check_agreement
 from megatron_redone.rl.config import DAPOConfig
 from megatron_redone.rl.dynamic_sampling import GroupSampler
 from megatron_redone.rl.guards import guard_metrics
+from megatron_redone.rl.layer_comparison import explain_gap
 from megatron_redone.rl.metrics import mean_of, rollout_metrics
 from megatron_redone.rl.prompts import PromptQueue
 from megatron_redone.rl.recorded_generator import RecordedGenerator
+from megatron_redone.rl.reward import REASONS, Rewards
 from megatron_redone.rl.rollout_schedule import RolloutSchedule
+from megatron_redone.rl.router_replay import all_signals, check_replayable
 from megatron_redone.rl.training_documents import training_documents
 from megatron_redone.tasks.base import Row
 from megatron_redone.training.batches import balanced_microbatches
@@ -66,8 +69,12 @@ def dapo(
         ranks: id of a row -> place in the curriculum.
     """
     assert (reference is not None) == config.kl.needed
+    if config.router_replay:
+        check_replayable(engine)
+    signals = all_signals(config.signals, engine, config.router_replay)
     queue = PromptQueue(rows, config.task_balance, run.seed, ranks)
-    sampler = GroupSampler(config, queue, template, run.seed)
+    rewards = Rewards(config.rewards, engine.context)
+    sampler = GroupSampler(config, queue, template, run.seed, rewards)
     objective = objective_of(config)
     # A rollout that is made ahead is part of the checkpoint itself.
     recorded = config.record_rollouts and not config.rollout.staleness
@@ -82,10 +89,10 @@ def dapo(
         assign_advantages(sampled.groups, config.reward_weights)
         documents, gap = training_documents(sampled.groups, engine, config, run, reference)
         if gap:
-            check_agreement(gap, config.agreement, rollout)
+            check_agreement(gap, config.agreement, rollout, lambda: explain_gap(sampled.groups, engine, config, run))
         updates: list[dict[str, float]] = []
         for minibatch in minibatches(documents, config):
-            batches, _ = balanced_microbatches(minibatch, config.max_tokens_per_microbatch, engine, config.signals)
+            batches, _ = balanced_microbatches(minibatch, config.max_tokens_per_microbatch, engine, signals)
             run.trained_tokens += sum(len(document) for document in minibatch)
             updates.append(engine.train_step(batches, objective, rate_of(config, rollout)))
         rollouts.update(version=rollout + 1)
@@ -105,7 +112,7 @@ def dapo(
             "learning_rate": rate_of(config, rollout),
         }
 
-    with rollouts:
+    with rewards, rollouts:
         run.steps(
             engine,
             config.num_rollouts,
@@ -116,7 +123,13 @@ def dapo(
         )
     if isinstance(policy, RecordedGenerator):
         policy.forget()
-    return {"rows": len(rows), "prompts_drawn": queue.drawn, "over_long_prompts": sampler.over_long}
+    return {
+        "rows": len(rows),
+        "prompts_drawn": queue.drawn,
+        "over_long_prompts": sampler.over_long,
+        "answers_scored": rewards.counts["scored"],
+        **{f"answers_{kind}": rewards.counts[kind] for kind in REASONS},
+    }
 
 
 def minibatches(documents: Sequence[Sequence[Document]], config: DAPOConfig) -> Iterator[list[Document]]:
