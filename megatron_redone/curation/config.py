@@ -92,6 +92,14 @@ class SoftLabelConfig(StrictModel):
     """A row is left out when its best candidate's quality is below this."""
     correctness_weight: float = Field(0.8, ge=0, le=1)
     """Weight of the task score in the composite quality; the rest is confidence (mean token probability)."""
+    max_length_ratio: float | None = Field(3.0, ge=1)
+    """A candidate of over 32 tokens is passed over where it is so many times as long as the median of its row's
+    candidates; null: never. Scores and judges tend to favour length."""
+    min_distinct: float = Field(0.5, ge=0, le=1)
+    """A candidate of 20 or more words (or Chinese characters) is passed over where a smaller share of its 4-grams are
+    different ones: it repeats itself."""
+    max_overlap: float = Field(0.8, ge=0, le=1)
+    """Likewise where a larger share of its 8-grams stands in answers kept before: the set would say one thing often."""
     generation: GenerationConfig = GenerationConfig(temperature=1.0)
 
 

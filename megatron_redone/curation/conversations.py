@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -32,13 +32,16 @@ class TrainingConversation:
     """Of sampling, > 0."""
     loss_weight: float = 1.0
     """What a token of its answers counts in the loss, > 0."""
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+    """How a model's answer was chosen (`soft_labels.py`); left out of the line where there is nothing to tell."""
 
     def to_json(self) -> dict[str, Any]:
         """The object of a line."""
-        return {name: getattr(self, name) for name in KEYS} | {"messages": list(self.messages)}
+        found = {name: getattr(self, name) for name in KEYS} | {"messages": list(self.messages)}
+        return found if self.provenance else {name: value for name, value in found.items() if name != "provenance"}
 
 
-KEYS = tuple(field.name for field in fields(TrainingConversation))
+KEYS = tuple(one.name for one in fields(TrainingConversation))
 REQUIRED_KEYS = ("id", "task", "messages", "origin")
 
 

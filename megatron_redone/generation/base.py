@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
+
+import numpy as np
+import numpy.typing as npt
 
 from megatron_redone.generation.config import GenerationConfig
 
@@ -20,13 +23,22 @@ class SamplingParams:
     stop_ids: tuple[int, ...] = ()
     seed: int = 0
     """With a prompt's key, the sample's number and the token's place it fixes every draw."""
+    record_experts: bool = False
+    """Give `Completion.experts`; the in-process generator alone can."""
 
     @classmethod
     def of(
-        cls, config: GenerationConfig, stop_ids: Sequence[int], *, num_samples: int = 1, seed: int = 0
+        cls,
+        config: GenerationConfig,
+        stop_ids: Sequence[int],
+        *,
+        num_samples: int = 1,
+        seed: int = 0,
+        record_experts: bool = False,
     ) -> SamplingParams:
         """From the settings of a stage."""
-        return cls(config.max_new_tokens, config.temperature, config.top_p, num_samples, tuple(stop_ids), seed)
+        drawn = (config.max_new_tokens, config.temperature, config.top_p, num_samples, tuple(stop_ids), seed)
+        return cls(*drawn, record_experts=record_experts)
 
 
 @dataclass(frozen=True)
@@ -40,6 +52,8 @@ class Completion:
     finish_reason: Literal["stop", "length"]
     version: int = 0
     """Of the weights that made it: what `update_weights` was last told."""
+    experts: npt.NDArray[np.int16] | None = field(default=None, repr=False, compare=False)
+    """[prompt and answer without its last token, expert layers, experts a token]: whom each token was sent to."""
 
 
 class GenerationEngine(Protocol):

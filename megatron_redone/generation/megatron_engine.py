@@ -9,13 +9,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from megatron_redone.common.errors import InputError
 from megatron_redone.generation.base import Completion, SamplingParams
 from megatron_redone.generation.sampling import draw, sequence_keys, uniforms
 from megatron_redone.models.build import ModelChunks
+from megatron_redone.models.expert_choices import NotedChoices
 from megatron_redone.models.kv_cache import KVCache
 from megatron_redone.parallel.context import ParallelContext
 from megatron_redone.parallel.vocab_logprobs import gather_vocabulary
@@ -48,7 +52,13 @@ class MegatronGenerator:
     def generate(
         self, prompts: Sequence[Sequence[int]], params: SamplingParams, keys: Sequence[str]
     ) -> list[list[Completion]]:
-        """`num_samples` completions of each prompt, in the order of the prompts, on every rank."""
+        """`num_samples` completions of each prompt, in the order of the prompts, on every rank.
+
+        Raises:
+            InputError: choices of experts are asked for of a model without experts.
+        """
+        if params.record_experts and not self.model.shape.is_moe:
+            raise InputError("record_experts with a model without experts: there is no choice to note; leave it out")
         self.model.train(False)
         order = sorted(range(len(prompts)), key=lambda i: (len(prompts[i]), i))
         # With experts spread over replicas all of them run every layer together, so they take the same prompts.
@@ -59,7 +69,8 @@ class MegatronGenerator:
         results: dict[int, list[Completion]] = {}
         for start in range(0, len(mine), at_once):
             chunk = mine[start : start + at_once]
-            completions = _Batch(self, [prompts[i] for i in chunk], params, [keys[i] for i in chunk]).run()
+            batch = _Batch(self, [prompts[i] for i in chunk], params, [keys[i] for i in chunk])
+            completions = batch.run_noting_experts() if params.record_experts else batch.run()
             results.update(zip(chunk, completions, strict=True))
         for part in self.context.gather_objects(results, axis):
             results.update(part)
@@ -79,6 +90,28 @@ class MegatronGenerator:
         params: SamplingParams,
     ) -> tuple[Tensor, Tensor]:
         """Runs the stages over new tokens and draws the token after each of `wanted_B`; (tokens, log-probs) [B]."""
+        logits = self.new_logits(tokens_T, positions_T, cu_seqlens, cache, rows_T, decode=decode, wanted_B=wanted_B)
+        drawn = torch.zeros(2, uniform_B.numel(), dtype=torch.float64, device=self.context.device)
+        if logits is not None:
+            tokens, logprobs = draw(logits, uniform_B, params.temperature, params.top_p)
+            drawn = torch.stack([tokens.double(), logprobs.double()])
+        if self.context.pp.size > 1:
+            last = dist.get_global_rank(self.context.pp.group, self.context.pp.size - 1)
+            dist.broadcast(drawn, src=last, group=self.context.pp.group)
+        return drawn[0].long(), drawn[1]
+
+    def new_logits(
+        self,
+        tokens_T: Tensor,
+        positions_T: Tensor,
+        cu_seqlens: Tensor,
+        cache: KVCache,
+        rows_T: Tensor,
+        *,
+        decode: bool,
+        wanted_B: Tensor,
+    ) -> Tensor | None:
+        """Runs the stages over new tokens; on the last one the logits [B, vocabulary] after each of `wanted_B`."""
         packed = self.model.packed(*self.padded(cu_seqlens, positions_T), split=False)
         packed.logit_positions_N, packed.cache, packed.decode = wanted_B, cache, decode
         packed.max_seqlen_kv = int(positions_T.max()) + 1
@@ -90,15 +123,7 @@ class MegatronGenerator:
             packed.positions_T = torch.cat([positions_T, positions_T.new_full((padding,), cache.max_tokens - 1)])
         packed.cache_rows_T = rows_T
         output = self.through_stages(tokens_T, packed)
-        drawn = torch.zeros(2, uniform_B.numel(), dtype=torch.float64, device=self.context.device)
-        if self.context.is_last_stage:
-            logits = gather_vocabulary(output, self.context.tp.group)
-            tokens, logprobs = draw(logits, uniform_B, params.temperature, params.top_p)
-            drawn = torch.stack([tokens.double(), logprobs.double()])
-        if self.context.pp.size > 1:
-            last = dist.get_global_rank(self.context.pp.group, self.context.pp.size - 1)
-            dist.broadcast(drawn, src=last, group=self.context.pp.group)
-        return drawn[0].long(), drawn[1]
+        return gather_vocabulary(output, self.context.tp.group) if self.context.is_last_stage else None
 
     def padded(self, cu_seqlens: Tensor, positions_T: Tensor) -> tuple[Tensor, Tensor]:
         """Borders and positions of a row that is as long as sequence parallelism needs."""
@@ -147,6 +172,15 @@ class _Batch:
         self.logprobs: list[list[float]] = [[] for _ in range(self.num_sequences)]
         self.stopped = [False] * self.num_sequences
         self.stop_ids = set(params.stop_ids)
+        self.notes: NotedChoices | None = None
+        self.noted: list[tuple[list[int], dict[int, npt.NDArray[np.int16]]]] = []
+        """Of each pass the sequence of each token (of the first one: the prompt), and this rank's choices."""
+        self.experts: list[npt.NDArray[np.int16]] = []
+
+    def run_noting_experts(self) -> list[list[Completion]]:
+        """As `run`, with the experts of every token."""
+        with NotedChoices(self.generator.model.modules()) as self.notes:
+            return self.run()
 
     def run(self) -> list[list[Completion]]:
         """Prefill once per prompt, then one token a step for all unfinished sequences."""
@@ -170,10 +204,43 @@ class _Batch:
                 active = [active[row] for row in unfinished]
             tokens_B, logprobs_B = self._decode(cache, active, tokens_B, places, step)
             places = places + 1
+        if self.notes is not None:
+            self.experts = self._gather_experts()
         return [
             [self._completion(prompt * samples + sample) for sample in range(samples)]
             for prompt in range(len(self.prompts))
         ]
+
+    def _gather_experts(self) -> list[npt.NDArray[np.int16]]:
+        """Choices [tokens that were read, layers, k] of each sequence, from all tensor ranks and stages."""
+        context, split = self.generator.context, self.generator.model.config.sequence_parallel
+        own = [choices for _, choices in self.noted]
+        parts = context.gather_objects(own, context.tp) if split else [own]
+        of_stage = [
+            {layer: np.concatenate([part[number][layer] for part in parts])[: len(tokens)] for layer in own[number]}
+            for number, (tokens, _) in enumerate(self.noted)
+        ]
+        stages = context.gather_objects(of_stage, context.pp)
+        found: list[list[npt.NDArray[np.int16]]] = [[] for _ in range(self.num_sequences)]
+        for number, (sequences, _) in enumerate(self.noted):
+            layers = {layer: choices for stage in stages for layer, choices in stage[number].items()}
+            choices = np.stack([layers[layer] for layer in sorted(layers)], axis=1)
+            rows = np.asarray(sequences)
+            if number == 0:
+                for sequence in range(self.num_sequences):
+                    found[sequence].append(choices[rows == sequence // self.params.num_samples])
+            else:
+                for row, sequence in enumerate(sequences):
+                    found[sequence].append(choices[row : row + 1])
+        # A sequence that has stopped may be read on until it leaves the batch: what it was sent to then is cut off.
+        return [
+            np.concatenate(found[sequence])[: len(self.prompts[sequence // self.params.num_samples]) + len(tokens) - 1]
+            for sequence, tokens in enumerate(self.tokens)
+        ]
+
+    def _note(self, sequences: list[int]) -> None:
+        if self.notes is not None:
+            self.noted.append((sequences, self.notes.take()))
 
     def _prefill(self, cache: KVCache, lengths: list[int]) -> tuple[Tensor, Tensor]:
         """Runs the prompts and draws the first token of every sample, with the prompt's logits shared."""
@@ -184,7 +251,7 @@ class _Batch:
         borders = torch.tensor([0, *lengths]).cumsum(0).to(torch.int32).to(self.device)
         ends = borders[1:].repeat_interleave(samples)
         first = torch.zeros(self.num_sequences, dtype=torch.int64, device=self.device)
-        return self.generator.next_tokens(
+        drawn = self.generator.next_tokens(
             tokens,
             positions,
             borders,
@@ -195,6 +262,8 @@ class _Batch:
             params=self.params,
             wanted_B=ends.long() - 1,
         )
+        self._note(rows.tolist())
+        return drawn
 
     def _decode(
         self, cache: KVCache, active: list[int], tokens_B: Tensor, places: Tensor, step: int
@@ -202,7 +271,7 @@ class _Batch:
         rows = torch.arange(len(active), device=self.device)
         borders = torch.arange(len(active) + 1, dtype=torch.int32, device=self.device)
         keys = self.keys_B[torch.tensor(active, device=self.device)]
-        return self.generator.next_tokens(
+        drawn = self.generator.next_tokens(
             tokens_B,
             places,
             borders,
@@ -213,6 +282,8 @@ class _Batch:
             params=self.params,
             wanted_B=rows,
         )
+        self._note(list(active))
+        return drawn
 
     def _record(self, active: list[int], tokens: list[int], logprobs: list[float]) -> None:
         for sequence, token, logprob in zip(active, tokens, logprobs, strict=True):
@@ -228,4 +299,5 @@ class _Batch:
             tuple(self.logprobs[sequence]),
             reason,  # type: ignore[arg-type]
             self.generator.version,
+            self.experts[sequence] if self.experts else None,
         )

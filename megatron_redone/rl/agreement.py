@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from megatron_redone.common.errors import TrainingError
 from megatron_redone.rl.config import AgreementConfig
@@ -25,8 +25,13 @@ def logprob_gap(trained: Sequence[float], sampled: Sequence[float]) -> dict[str,
     }
 
 
-def check_agreement(gap: dict[str, float], config: AgreementConfig, rollout: int) -> None:
+def check_agreement(
+    gap: dict[str, float], config: AgreementConfig, rollout: int, explain: Callable[[], str] | None = None
+) -> None:
     """Compares a gap with the bounds.
+
+    Args:
+        explain: called beyond a bound for what is known of the cause (`layer_comparison.py`).
 
     Raises:
         TrainingError: beyond a bound, or no number.
@@ -34,8 +39,10 @@ def check_agreement(gap: dict[str, float], config: AgreementConfig, rollout: int
     for name, bound in (("mean", config.max_mean), ("p99", config.max_p99)):
         found = gap[f"rollout_logprob_gap_{name}"]
         if bound is not None and not found <= bound:
+            known = f"\n{explain()}" if explain else ""
             raise TrainingError(
                 f"rollout {rollout}: the log-probabilities of generator and trainer differ by {found:.3g} a token "
                 f"({name}), more than agreement.max_{name}={bound:g}; the answers are not the policy's own. Give both "
-                "the same precision, correct the difference with importance_cap=2, or raise the bound on purpose"
+                f"the same precision, correct the difference with importance_cap=2, or raise the bound on purpose."
+                f"{known}"
             )

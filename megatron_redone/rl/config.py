@@ -10,6 +10,7 @@ from pydantic import Field
 
 from megatron_redone.config.base import StrictModel
 from megatron_redone.generation.config import GenerationConfig
+from megatron_redone.scoring.config import ScoringConfig
 from megatron_redone.training.config import OptimizerConfig
 
 
@@ -57,6 +58,20 @@ class AgreementConfig(StrictModel):
     """The run stops when the mean absolute difference is larger; null sets no bound."""
     max_p99: float | None = Field(1.0, gt=0)
     """The same for the 99th percentile."""
+    without_replay: bool = False
+    """With `router_replay`: also measure the gap that there would be without it, by one more forward pass."""
+
+
+class RewardConfig(ScoringConfig):
+    """How answers are scored in the loop. Most scorers take microseconds, so that no processes are the default."""
+
+    default_score: float = Field(0.0, ge=0, le=1)
+    """What an answer scores whose scoring was late, died or failed."""
+    bad_scores: Literal["stop", "count"] = "stop"
+    """A scorer that raises an error or gives no number in 0..1 (NaN, a text): the run ends with task and row, or the
+    answer gets `default_score` and is counted."""
+    max_unscored_share: float = Field(0.5, ge=0, le=1)
+    """The run ends where more of the answers of a batch could not be scored: nothing is learnt from defaults."""
 
 
 RewardKind = Literal["exact_match", "metric", "pattern", "sandbox"]
@@ -95,6 +110,9 @@ class DAPOConfig(StrictModel):
     """Bonus on the mean entropy of predictions; costs a copy of the logits."""
     kl: KLConfig = KLConfig()
     agreement: AgreementConfig = AgreementConfig()
+    router_replay: bool = False
+    """Of a mixture of experts: the trainer sends each token to the experts that it had in the rollout."""
+    rewards: RewardConfig = RewardConfig()
     reward_weights: dict[RewardKind, float] = Field(default_factory=dict)
     """Kind of reward -> what the advantages of its tasks count, by default 1 (after the division by the group's
     deviation, which would cancel a weight on the reward itself)."""
@@ -152,6 +170,16 @@ class DAPOConfig(StrictModel):
             yield (
                 f"rollout.staleness={self.rollout.staleness} with generation.engine=megatron, which generates with the "
                 "trainer's own weights and cannot do so while they change; set engine to vllm or servers"
+            )
+        if self.router_replay and self.generation.engine != "megatron":
+            yield (
+                f"router_replay=true with generation.engine={self.generation.engine}, which does not say what its "
+                "routers chose; set engine to megatron, or leave it out"
+            )
+        if self.agreement.without_replay and not (self.router_replay and self.agreement.measure):
+            yield (
+                "agreement.without_replay=true compares with router_replay, which is off (or agreement.measure is); "
+                "leave it out"
             )
         if self.rollout.staleness and self.generation.vllm.colocated:
             yield (

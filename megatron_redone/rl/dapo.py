@@ -20,11 +20,14 @@ from megatron_redone.rl.agreement import check_agreement
 from megatron_redone.rl.config import DAPOConfig
 from megatron_redone.rl.dynamic_sampling import GroupSampler
 from megatron_redone.rl.guards import guard_metrics
+from megatron_redone.rl.layer_comparison import explain_gap
 from megatron_redone.rl.metrics import mean_of, rollout_metrics
 from megatron_redone.rl.prompts import PromptQueue
 from megatron_redone.rl.recorded_generator import RecordedGenerator
+from megatron_redone.rl.reward import REASONS, Rewards
 from megatron_redone.rl.rollout import Group
 from megatron_redone.rl.rollout_schedule import RolloutSchedule
+from megatron_redone.rl.router_replay import all_signals, check_replayable
 from megatron_redone.rl.training_documents import training_documents
 from megatron_redone.tasks.base import Row
 from megatron_redone.training.batches import balanced_microbatches
@@ -70,9 +73,13 @@ def dapo(
         update: what is done with the documents of a rollout; by default the updates of this module.
     """
     assert (reference is not None) == config.kl.needed
+    if config.router_replay:
+        check_replayable(engine)
+    signals = all_signals(config.signals, engine, config.router_replay)
     queue = PromptQueue(rows, config.task_balance, run.seed, ranks)
-    sampler = GroupSampler(config, queue, template, run.seed)
-    updates_of = update or NativeUpdate(config, engine)
+    rewards = Rewards(config.rewards, engine.context)
+    sampler = GroupSampler(config, queue, template, run.seed, rewards)
+    updates_of = update or NativeUpdate(config, engine, signals)
     # A rollout that is made ahead is part of the checkpoint itself.
     recorded = config.record_rollouts and not config.rollout.staleness
     policy = RecordedGenerator(generator, run.folder / ROLLOUTS, run.context) if recorded else generator
@@ -86,7 +93,7 @@ def dapo(
         assign_advantages(sampled.groups, config.reward_weights)
         documents, gap = training_documents(sampled.groups, engine, config, run, reference)
         if gap:
-            check_agreement(gap, config.agreement, rollout)
+            check_agreement(gap, config.agreement, rollout, lambda: explain_gap(sampled.groups, engine, config, run))
         updates = updates_of(rollout, sampled.groups, documents)
         run.trained_tokens += sum(len(document) for group in documents for document in group)
         rollouts.update(version=rollout + 1)
@@ -106,7 +113,7 @@ def dapo(
             "updates": float(len(updates)),
         }
 
-    with rollouts:
+    with rewards, rollouts:
         run.steps(
             engine,
             config.num_rollouts,
@@ -117,7 +124,13 @@ def dapo(
         )
     if isinstance(policy, RecordedGenerator):
         policy.forget()
-    return {"rows": len(rows), "prompts_drawn": queue.drawn, "over_long_prompts": sampler.over_long}
+    return {
+        "rows": len(rows),
+        "prompts_drawn": queue.drawn,
+        "over_long_prompts": sampler.over_long,
+        "answers_scored": rewards.counts["scored"],
+        **{f"answers_{kind}": rewards.counts[kind] for kind in REASONS},
+    }
 
 
 class Update(Protocol):
@@ -136,10 +149,10 @@ class Update(Protocol):
 
 
 class NativeUpdate:
-    """An optimizer step for each mini-batch."""
+    """An optimizer step for each mini-batch. `signals` are those that its documents bring along."""
 
-    def __init__(self, config: DAPOConfig, engine: MegatronEngine) -> None:
-        self.config, self.engine, self.objective = config, engine, objective_of(config)
+    def __init__(self, config: DAPOConfig, engine: MegatronEngine, signals: Sequence[str]) -> None:
+        self.config, self.engine, self.signals, self.objective = config, engine, signals, objective_of(config)
 
     def __call__(
         self, rollout: int, groups: Sequence[Group], documents: Sequence[Sequence[Document]]
@@ -149,9 +162,7 @@ class NativeUpdate:
 
     def step(self, minibatch: Sequence[Document], rollout: int) -> dict[str, float]:
         """One of them."""
-        batches, _ = balanced_microbatches(
-            minibatch, self.config.max_tokens_per_microbatch, self.engine, self.config.signals
-        )
+        batches, _ = balanced_microbatches(minibatch, self.config.max_tokens_per_microbatch, self.engine, self.signals)
         return self.engine.train_step(batches, self.objective, rate_of(self.config, rollout))
 
 

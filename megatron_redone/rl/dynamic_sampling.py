@@ -13,6 +13,7 @@ from megatron_redone.generation.base import GenerationEngine, SamplingParams
 from megatron_redone.generation.prompts import fit_prompt
 from megatron_redone.rl.config import DAPOConfig
 from megatron_redone.rl.prompts import PromptQueue
+from megatron_redone.rl.reward import REASONS, Rewards
 from megatron_redone.rl.rollout import Group, roll_out
 from megatron_redone.tasks.base import Row
 from megatron_redone.tasks.catalogue import get_task
@@ -34,6 +35,8 @@ class Sampled:
     """Groups without differing scores, by task."""
     left_over: int = 0
     """Informative groups beyond those that were wanted."""
+    not_scored: Counter[str] = field(default_factory=Counter)
+    """Answers that got the default score, by reason (`rl/reward.py`)."""
     batches: int = 0
     generated_tokens: int = 0
 
@@ -50,25 +53,35 @@ class GroupSampler:
     Prompts longer than the limit follow the stage's policy and are counted in `over_long`.
     """
 
-    def __init__(self, config: DAPOConfig, queue: PromptQueue, template: ChatTemplate, seed: int) -> None:
+    def __init__(
+        self,
+        config: DAPOConfig,
+        queue: PromptQueue,
+        template: ChatTemplate,
+        seed: int,
+        rewards: Rewards | None = None,
+    ) -> None:
         self.config, self.queue, self.template, self.seed = config, queue, template, seed
+        self.rewards = rewards or Rewards(config.rewards)
         self.over_long = 0
 
-    def next_informative_groups(self, generator: GenerationEngine) -> Sampled:
+    def next_informative_groups(self, generator: GenerationEngine, *, alone: bool = False) -> Sampled:
         """`prompts_per_rollout` groups whose scores differ (fewer when the bound on batches is reached).
 
-        Without dynamic sampling: one batch of groups, all of them.
+        Without dynamic sampling: one batch of groups, all of them. Every rank calls it, unless one does so `alone`.
 
         Raises:
             RedoneError: not one informative group within the bound.
         """
         sampled, quotas = Sampled(), Counter[str]()
         kept: list[Group] = []
+        before = self.rewards.counts.copy()
         while sampled.batches < self.config.max_generation_batches:
             rows, prompts = self._batch(sampled, kept, quotas)
             if not rows:
                 break
-            kept += self._keep(self._roll_out(generator, rows, prompts), sampled)
+            kept += self._keep(self._roll_out(generator, rows, prompts, alone), sampled)
+        sampled.not_scored = Counter({kind: self.rewards.counts[kind] - before[kind] for kind in REASONS})
         sampled.groups = self._chosen(kept, quotas)
         sampled.left_over = len(kept) - len(sampled.groups)
         if not sampled.groups:
@@ -130,17 +143,20 @@ class GroupSampler:
         return (within + beyond)[:wanted]
 
     def _roll_out(
-        self, generator: GenerationEngine, rows: Sequence[Row], prompts: Sequence[Sequence[int]]
+        self, generator: GenerationEngine, rows: Sequence[Row], prompts: Sequence[Sequence[int]], alone: bool
     ) -> list[Group]:
         params = SamplingParams.of(
             self.config.generation,
             self.template.stop_ids,
             num_samples=self.config.responses_per_prompt,
             seed=self.seed,
+            record_experts=self.config.router_replay,
         )
         first = self.queue.drawn
         keys = [f"{row.id}/{first}/{place}" for place, row in enumerate(rows)]
-        return roll_out(rows, prompts, generator, self.template, params, self.config.overlong, keys)
+        return roll_out(
+            rows, prompts, generator, self.template, params, self.config.overlong, keys, self.rewards, alone=alone
+        )
 
     def _prompts(self, count: int, draw: Callable[[], Row]) -> tuple[list[Row], list[Sequence[int]]]:
         limit = self.config.generation.max_prompt_tokens
@@ -165,9 +181,10 @@ class GroupSampler:
 
     def state(self) -> dict[str, Any]:
         """For a checkpoint."""
-        return {"queue": self.queue.state(), "over_long": self.over_long}
+        return {"queue": self.queue.state(), "over_long": self.over_long, "rewards": self.rewards.state()}
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """From a checkpoint."""
         self.queue.restore(state["queue"])
         self.over_long = int(state["over_long"])
+        self.rewards.restore(state.get("rewards", {}))  # checkpoints from before they were counted

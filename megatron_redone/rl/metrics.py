@@ -16,6 +16,7 @@ def mean_of(metrics: Sequence[Mapping[str, float]]) -> dict[str, float]:
 def rollout_metrics(sampled: Sampled) -> dict[str, float]:
     """Rewards and lengths over all groups that were sampled, the thrown-away ones included.
 
+    Answers without a score of their own: `rewards_late`, `rewards_died`, `rewards_failed` (`rl/reward.py`).
     By task: `reward/TASK` (mean score), `thrown_away/TASK` (groups), `trained/TASK` (groups).
     """
     by_task: dict[str, list[float]] = {}
@@ -35,6 +36,7 @@ def rollout_metrics(sampled: Sampled) -> dict[str, float]:
         "groups_trained": float(len(sampled.groups)),
         "groups_left_over": float(sampled.left_over),
         "generation_batches": float(sampled.batches),
+        **{f"rewards_{kind}": float(count) for kind, count in sorted(sampled.not_scored.items())},
     }
     for task, scores in sorted(by_task.items()):
         metrics[f"reward/{task}"] = statistics.fmean(scores)

@@ -104,8 +104,13 @@ def _hash(prompts: Sequence[Sequence[int]], params: SamplingParams, keys: Sequen
 
 def _write(path: Path, completions: Sequence[Sequence[Completion]]) -> None:
     flat = [completion for samples in completions for completion in samples]
+    experts = [one.experts for one in flat if one.experts is not None]
+    chosen = (
+        {"experts": np.concatenate(experts), "inputs": np.asarray([len(one) for one in experts])} if experts else {}
+    )
     content = save(
         {
+            **chosen,
             "samples": np.asarray([len(samples) for samples in completions], dtype=np.int64),
             "lengths": np.asarray([len(one.token_ids) for one in flat], dtype=np.int64),
             "versions": np.asarray([one.version for one in flat], dtype=np.int64),
@@ -122,15 +127,19 @@ def _read(path: Path) -> list[list[Completion]] | None:
     if not path.is_file():
         return None
     try:
-        found = {name: array.tolist() for name, array in load_file(path).items()}
+        arrays = load_file(path)
+        inputs = np.cumsum(arrays.pop("inputs", np.zeros(0, dtype=np.int64)))[:-1]
+        choices = np.split(arrays.pop("experts"), inputs) if "experts" in arrays else None
+        found = {name: array.tolist() for name, array in arrays.items()}
         completions, start = list[Completion](), 0
         for length, ended, version in zip(found["lengths"], found["stopped"], found["versions"], strict=True):
             part = slice(start, start + length)
             start += length
             ids, logprobs = tuple(found["token_ids"][part]), tuple(found["logprobs"][part])
-            completions.append(Completion(ids, logprobs, "stop" if ended else "length", version))
+            experts = choices[len(completions)] if choices is not None else None
+            completions.append(Completion(ids, logprobs, "stop" if ended else "length", version, experts))
         rest = iter(completions)
         return [[next(rest) for _ in range(count)] for count in found["samples"]]
-    except (OSError, ValueError, KeyError, StopIteration, SafetensorError) as error:
+    except (OSError, ValueError, KeyError, IndexError, StopIteration, SafetensorError) as error:
         LOG.warning("%s: damaged (%s); it is sampled again", path, error)
         return None

@@ -91,7 +91,7 @@ class RolloutSchedule:
             return
         assert self._pool is not None
         alone: Any = _OnThisRank(self.generator) if self.context.world_size > 1 else self.generator
-        self._running = self._pool.submit(self.sampler.next_informative_groups, alone)
+        self._running = self._pool.submit(self.sampler.next_informative_groups, alone, alone=True)
 
     def _wait(self) -> None:
         running, self._running = self._running, None
@@ -142,6 +142,7 @@ def sampled_to_json(sampled: Sampled) -> dict[str, Any]:
         "all_groups": [_group_to_json(group) for group in sampled.all_groups],
         "groups": [places[id(group)] for group in sampled.groups],
         "thrown_away": dict(sampled.thrown_away),
+        "not_scored": dict(sampled.not_scored),
         "batches": sampled.batches,
         "generated_tokens": sampled.generated_tokens,
     }
@@ -154,6 +155,7 @@ def sampled_from_json(value: Mapping[str, Any]) -> Sampled:
         groups=[groups[place] for place in value["groups"]],
         all_groups=groups,
         thrown_away=Counter(value["thrown_away"]),
+        not_scored=Counter(value.get("not_scored", {})),
         batches=value["batches"],
         generated_tokens=value["generated_tokens"],
     )

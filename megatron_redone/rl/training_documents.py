@@ -10,6 +10,7 @@ from megatron_redone.data.document import Document
 from megatron_redone.rl.agreement import logprob_gap
 from megatron_redone.rl.config import DAPOConfig
 from megatron_redone.rl.rollout import Group
+from megatron_redone.rl.router_replay import replay_signals
 from megatron_redone.training.document_logprobs import document_logprobs
 from megatron_redone.training.engine import MegatronEngine
 from megatron_redone.training.run import TrainingRun
@@ -27,7 +28,7 @@ def training_documents(
     Old log-probabilities are the trainer's own, not the rollout's: the ratio then starts at exactly 1 whatever engine
     sampled. With one update a rollout it never leaves 1, and they are computed only to be compared. A rollout of older
     weights keeps the log-probabilities that it reported: they are those of the policy that made it, which the trainer
-    no longer has.
+    no longer has. With `router_replay` the documents carry the choices of experts as well.
 
     Args:
         reference: the frozen model for `reference_logprobs`.
@@ -40,28 +41,46 @@ def training_documents(
     signals["rollout_logprobs"] = [
         [0.0] * start + list(values) for start, values in zip(num_prompt, sampled, strict=True)
     ]
+    replayed: list[dict[str, list[int]]] = [{} for _ in documents]
+    if config.router_replay:
+        places = zip(responses, num_prompt, strict=True)
+        replayed = [replay_signals(response.completion, start) for response, start in places]
     gap: dict[str, float] = {}
     if config.rollout.staleness:
         signals["old_logprobs"] = signals["rollout_logprobs"]
     elif config.agreement.measure or "old_logprobs" in config.signals:
-        old = _logprobs(documents, engine, config, run)
+        routed = [replace(document, signals=choices) for document, choices in zip(documents, replayed, strict=True)]
+        if config.router_replay:
+            engine.take_choices_changed()  # those of the last updates
+        old = _logprobs(routed, engine, config, run)
         signals["old_logprobs"] = old
-        trained = [values[start:] for start, values in zip(num_prompt, old, strict=True)]
-        gap = logprob_gap(list(chain.from_iterable(trained)), list(chain.from_iterable(sampled)))
+        gap = _gap(old, num_prompt, sampled)
+        if config.router_replay:
+            gap["router_choices_changed"] = engine.take_choices_changed()
+        if config.agreement.without_replay:
+            plain = _gap(_logprobs(documents, engine, config, run), num_prompt, sampled)
+            gap |= {f"{name}_without_replay": value for name, value in plain.items()}
     if reference is not None:
         signals["reference_logprobs"] = _logprobs(documents, reference, config, run)
     kept = [not (config.overlong.filter and response.truncated) for response in responses]
     signals["group_shares"] = _group_shares(groups, kept)
     filled = [
-        replace(document, signals={name: signals[name][place] for name in config.signals})
+        replace(document, signals={**{name: signals[name][place] for name in config.signals}, **replayed[place]})
         for place, document in enumerate(documents)
     ]
     found, start = [], 0
     for group in groups:
-        places = range(start, start + len(group.responses))
-        found.append([filled[place] for place in places if kept[place]])
-        start += len(group.responses)
+        end = start + len(group.responses)
+        found.append([filled[place] for place in range(start, end) if kept[place]])
+        start = end
     return found, gap
+
+
+def _gap(
+    trained: Sequence[Sequence[float]], num_prompt: Sequence[int], sampled: Sequence[Sequence[float]]
+) -> dict[str, float]:
+    answers = [values[start:] for start, values in zip(num_prompt, trained, strict=True)]
+    return logprob_gap(list(chain.from_iterable(answers)), list(chain.from_iterable(sampled)))
 
 
 def _logprobs(

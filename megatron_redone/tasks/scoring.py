@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Self
 
@@ -19,12 +19,17 @@ class Scoring:
     """Scores answers by the tasks of their rows, in this process or over several with a deadline for each.
 
     Programs go to the sandbox together, which has deadlines and processes of its own. Close it, or use `with`.
+
+    Args:
+        instead: score of an answer that a process could not score, from the answer and the reason; `not_scored`.
     """
 
-    def __init__(self, config: ScoringConfig | None = None) -> None:
+    def __init__(
+        self, config: ScoringConfig | None = None, instead: Callable[[Answer, str], Score] | None = None
+    ) -> None:
         self.config = config or ScoringConfig()
         self._pool = DeadlinePool[Answer, Score](
-            score_answer, not_scored, self.config.num_workers, self.config.deadline_seconds
+            score_answer, instead or not_scored, self.config.num_workers, self.config.deadline_seconds
         )
 
     def __enter__(self) -> Self:

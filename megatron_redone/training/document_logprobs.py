@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from megatron_redone.data.document import Document
+from megatron_redone.models.expert_choices import EXPERTS
 from megatron_redone.training.batches import balanced_microbatches
 from megatron_redone.training.engine import MegatronEngine
 
@@ -15,10 +16,15 @@ def document_logprobs(
 ) -> list[list[float]]:
     """For each document one number a token: its log-probability, 0 where it is not learnt. A collective.
 
-    The documents are spread over the replicas; every rank gets the numbers of all of them.
+    The documents are spread over the replicas; every rank gets the numbers of all of them. Of their signals only
+    choices of experts have an effect: they are replayed.
     """
-    plain = [replace(document, signals={}) for document in documents]
-    batches, indices = balanced_microbatches(plain, max_tokens, engine)
+    plain = [
+        replace(document, signals={name: s for name, s in document.signals.items() if name.startswith(EXPERTS)})
+        for document in documents
+    ]
+    names = list(plain[0].signals) if plain else []
+    batches, indices = balanced_microbatches(plain, max_tokens, engine, names)
     found: dict[int, list[float]] = {}
     for row, members in zip(engine.logprobs(batches, temperature), indices, strict=True):
         values, start = row.tolist(), 0

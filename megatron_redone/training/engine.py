@@ -21,6 +21,7 @@ from megatron_redone.common.logging import get_logger
 from megatron_redone.data.batch import PackedBatch
 from megatron_redone.models.build import build_model, same_length_rows
 from megatron_redone.models.config import ModelShape
+from megatron_redone.models.expert_choices import EXPERTS, routers_of, take_changed
 from megatron_redone.models.router import Router
 from megatron_redone.models.weights import export_weights, load_weights
 from megatron_redone.objectives.base import LabelledTokens, LossTerms, Objective
@@ -289,18 +290,29 @@ class MegatronEngine:
 
         pairs = list(zip(microbatches, tokens, strict=True))
         chunks: list[Any] = [*self.ddp] or [*self.model]
-        with record_function(SCHEDULE):
-            get_forward_backward_func()(
-                forward_step_func=forward_step,
-                data_iterator=one_or_all([iter(pairs) for _ in chunks]),
-                model=one_or_all(chunks),
-                num_microbatches=len(pairs),
-                seq_length=max(
-                    batch.num_tokens for batch in microbatches
-                ),  # where lengths differ, true shapes are sent
-                micro_batch_size=1,
-                forward_only=forward_only,
-            )
+        try:
+            with record_function(SCHEDULE):
+                get_forward_backward_func()(
+                    forward_step_func=forward_step,
+                    data_iterator=one_or_all([iter(pairs) for _ in chunks]),
+                    model=one_or_all(chunks),
+                    num_microbatches=len(pairs),
+                    # where lengths differ, true shapes are sent
+                    seq_length=max(batch.num_tokens for batch in microbatches),
+                    micro_batch_size=1,
+                    forward_only=forward_only,
+                )
+        finally:
+            self.rows.forget_choices()
+
+    def take_choices_changed(self) -> float:
+        """Share of the replayed choices of experts (tokens times layers, over all ranks) since the last call for which
+        the router would have taken another set; 0 where none was replayed. A collective."""
+        counts = torch.tensor(take_changed(routers_of(self.model.modules())), dtype=torch.float64)
+        if self.context.world_size > 1:
+            counts = counts.to(self.context.device)
+            dist.all_reduce(counts)
+        return float(counts[1] / counts[0].clamp(min=1.0))
 
     def _expert_loads(self) -> dict[str, float]:
         """How evenly the router of each layer chose since the last call, over all ranks.
@@ -374,7 +386,7 @@ def labelled_tokens(batch: PackedBatch) -> LabelledTokens:
     return LabelledTokens(
         weights_N=batch.loss_weights[positions],
         document_N=document[positions],
-        signals={name: values[positions] for name, values in batch.signals.items()},
+        signals={name: values[positions] for name, values in batch.signals.items() if not name.startswith(EXPERTS)},
     )
 
 

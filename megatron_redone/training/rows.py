@@ -15,6 +15,8 @@ from torch import Tensor
 
 from megatron_redone.data.batch import PackedBatch
 from megatron_redone.models.build import ModelChunks
+from megatron_redone.models.expert_choices import EXPERTS, forget_choices, give_choices, routers_of
+from megatron_redone.models.router import Router
 from megatron_redone.parallel.context_parallel import gather_values, local_index, row_multiple
 from megatron_redone.parallel.vocab_logprobs import (
     differentiable_entropy,
@@ -44,6 +46,7 @@ class Rows:
 
     def __init__(self, model: ModelChunks) -> None:
         self.model, self.context = model, model.context
+        self._routers: dict[int, list[Router]] = {}
 
     @property
     def multiple(self) -> int:
@@ -59,6 +62,8 @@ class Rows:
         index = self._index(batch)
         tokens = batch.tokens[index].to(device)
         padding = (index >= batch.num_real_tokens).to(device)
+        if self.model.shape.is_moe:
+            self._replay_choices(chunk, batch, index)
         output: Tensor = chunk(
             tokens.unsqueeze(0),
             None,
@@ -88,6 +93,27 @@ class Rows:
         """Tokens of this rank that are no padding."""
         return int((self._index(batch) < batch.num_real_tokens).sum())
 
+    def _replay_choices(self, chunk: Any, batch: PackedBatch, index: Tensor) -> None:
+        """Gives the chunk's routers the choices that the batch carries for this rank's tokens, if it does."""
+        routers = self._routers.setdefault(id(chunk), routers_of(chunk.modules()))
+        signals = {name: values for name, values in batch.signals.items() if name.startswith(EXPERTS)}
+        if not signals:
+            forget_choices(routers)
+            return
+        here = {name: self._of_sequence_rank(values[index]).to(self.context.device) for name, values in signals.items()}
+        give_choices(routers, here, self.model.shape.experts_per_token)
+
+    def forget_choices(self) -> None:
+        """After the passes over a step: the routers choose for themselves."""
+        for routers in self._routers.values():
+            forget_choices(routers)
+
+    def _of_sequence_rank(self, values_T: Tensor) -> Tensor:
+        """The part of a row that layers of this rank see under sequence parallelism."""
+        if not self.model.config.sequence_parallel:
+            return values_T
+        return values_T.chunk(self.context.tp.size)[self.context.tp.rank]
+
     def _index(self, batch: PackedBatch) -> Tensor:
         """Places in the row of this rank's tokens."""
         return local_index(batch.num_tokens, self.context.cp.size, self.context.cp.rank)
@@ -100,9 +126,7 @@ class Rows:
     def _padding_mask(self, padding_T: Tensor, chunk: Any) -> Tensor:
         """The mask as the chunk's expert layers need it; Megatron splits it over sequence ranks in the first chunk."""
         first = getattr(chunk, "module", chunk).pre_process
-        if self.model.config.sequence_parallel and not first:
-            padding_T = padding_T.chunk(self.context.tp.size)[self.context.tp.rank]
-        return padding_T.unsqueeze(0)
+        return (padding_T if first else self._of_sequence_rank(padding_T)).unsqueeze(0)
 
 
 def _filled_up(values_n: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ from megatron_redone.curation.held_out import HeldOut
 from megatron_redone.curation.refine import DIFFICULTY, measure_difficulty, refinement_rows, write_difficulty
 from megatron_redone.curation.soft_labels import soft_labels
 from megatron_redone.curation.target import WEIGHTS, weak_rows, weighted_rows, write_weights
+from megatron_redone.generation.weight_stream import WeightDigest
 from megatron_redone.recipes import config as kinds
 from megatron_redone.recipes.execution import Execution
 from megatron_redone.reporting.schema import DiagnosisResult, read_result
@@ -68,9 +69,14 @@ def run_target_set(execution: Execution) -> None:
     }
     engine, _, template = execution.load_model()
     generator = execution.generator(engine, config.soft_labels.generation)
+    digest = WeightDigest()
+    for tensor_name, tensor in engine.export_hf_weights():
+        digest.add(tensor_name, tensor)
     conversations = [gold_conversation(one.row) for one in chosen]
     for name, (rows, wanted) in pools.items():
-        labelled, counts = soft_labels(config.soft_labels, rows, wanted, generator, template, execution.seed)
+        labelled, counts = soft_labels(
+            config.soft_labels, rows, wanted, generator, template, execution.seed, digest.value
+        )
         conversations += labelled
         execution.counts.update({f"soft_labels/{name}/{key}": count for key, count in counts.items()})
     if execution.context.is_main:

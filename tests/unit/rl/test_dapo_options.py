@@ -32,7 +32,7 @@ from megatron_redone.rl.guards import copies, guard_metrics, length_score_correl
 from megatron_redone.rl.metrics import rollout_metrics
 from megatron_redone.rl.prompts import PromptQueue
 from megatron_redone.rl.recorded_generator import RecordedGenerator
-from megatron_redone.rl.reward import task_scores
+from megatron_redone.rl.reward import Rewards
 from megatron_redone.rl.rollout import Group, Response
 from megatron_redone.rl.training_documents import training_documents
 from megatron_redone.scoring.base import Score
@@ -165,9 +165,11 @@ def test_a_reward_that_is_no_number_is_refused(value: Any, monkeypatch: pytest.M
         object.__setattr__(score, "value", value)  # what a scorer of another type could give
         return [score]
 
-    monkeypatch.setattr("megatron_redone.rl.reward.get_task", lambda name: SimpleNamespace(score=broken))
+    monkeypatch.setattr(
+        "megatron_redone.rl.reward.get_task", lambda name: SimpleNamespace(score=broken, reward_kind="metric")
+    )
     with pytest.raises(RedoneError, match=r"task 'arithmetic', row 'arithmetic-1': no reward"):
-        task_scores(sum_row(1), ["2"])
+        Rewards().score(["2"], [sum_row(1)])
 
 
 # dynamic sampling
