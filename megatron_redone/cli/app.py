@@ -14,6 +14,7 @@ from megatron_redone.cli.curate_app import curate_app
 from megatron_redone.cli.evaluate_app import evaluate_command
 from megatron_redone.cli.generation_app import generation_app
 from megatron_redone.cli.online_app import online_app
+from megatron_redone.cli.plan_app import plan_command
 from megatron_redone.cli.sandbox_app import sandbox_app
 from megatron_redone.cli.score_app import score_command
 from megatron_redone.cli.stage_app import dpo_command, rl_command
@@ -173,6 +174,7 @@ def verify_resume_rank_command(folder: Path, side: str, plant: Annotated[str | N
 app.command("compare")(compare_command)
 app.command("contamination")(contamination_command)
 app.command("evaluate")(evaluate_command)
+app.command("plan")(plan_command)
 app.command("dpo")(dpo_command)
 app.command("rl")(rl_command)
 app.add_typer(curate_app, name="curate")
