@@ -19,6 +19,7 @@ from megatron_redone.cli.sandbox_app import sandbox_app
 from megatron_redone.cli.score_app import score_command
 from megatron_redone.cli.stage_app import dpo_command, rl_command
 from megatron_redone.cli.tasks_app import tasks_app
+from megatron_redone.cli.verify_plan_app import verify_plan_command
 
 app = typer.Typer(
     name="redone",
@@ -175,6 +176,7 @@ app.command("compare")(compare_command)
 app.command("contamination")(contamination_command)
 app.command("evaluate")(evaluate_command)
 app.command("plan")(plan_command)
+app.command("verify-plan")(verify_plan_command)
 app.command("dpo")(dpo_command)
 app.command("rl")(rl_command)
 app.add_typer(curate_app, name="curate")

@@ -48,7 +48,7 @@ class TracedMemory:
     peak: int
     """The most of a whole step."""
     at_peak: dict[str, int] = field(default_factory=dict)
-    """The largest kinds of tensor at the peak, by shape and type."""
+    """The largest kinds of tensor within half a percent of the peak, by shape and type."""
 
     def as_json(self) -> dict[str, Any]:
         """For a file or another process."""
@@ -64,6 +64,7 @@ class StorageCount(TorchDispatchMode):
         self._alive: dict[int, tuple[Any, int, str]] = {}
         self.at_peak: dict[str, int] = {}
         self.keep_kinds = False
+        self._looked_at = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
@@ -84,8 +85,8 @@ class StorageCount(TorchDispatchMode):
         self.now += size
         if self.now > self.peak:
             self.peak = self.now
-            if self.keep_kinds:
-                self.at_peak = self.kinds()
+            if self.keep_kinds and self.now > self._looked_at * 1.005:
+                self._looked_at, self.at_peak = self.now, self.kinds()
 
     def _freed(self, key: int) -> None:
         _, size, _ = self._alive.pop(key)
