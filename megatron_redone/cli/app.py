@@ -18,10 +18,12 @@ from megatron_redone.cli.evaluate_app import evaluate_command
 from megatron_redone.cli.generation_app import generation_app
 from megatron_redone.cli.nemo_app import nemo_app
 from megatron_redone.cli.online_app import online_app
+from megatron_redone.cli.plan_app import plan_command
 from megatron_redone.cli.sandbox_app import sandbox_app
 from megatron_redone.cli.score_app import score_command
 from megatron_redone.cli.stage_app import dpo_command, rl_command
 from megatron_redone.cli.tasks_app import tasks_app
+from megatron_redone.cli.verify_plan_app import verify_plan_command
 
 app = typer.Typer(
     name="redone",
@@ -184,6 +186,8 @@ app.command("compare")(compare_command)
 app.command("contamination")(contamination_command)
 app.command("doctor")(doctor_command)
 app.command("evaluate")(evaluate_command)
+app.command("plan")(plan_command)
+app.command("verify-plan")(verify_plan_command)
 app.command("dpo")(dpo_command)
 app.command("rl")(rl_command)
 app.add_typer(curate_app, name="curate")

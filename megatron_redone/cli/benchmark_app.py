@@ -224,3 +224,25 @@ def benchmark_rl_side_command(
     from megatron_redone.cli.benchmark_rl import measure_our_side
 
     measure_our_side(settings, out)
+@benchmark_app.command("sweep")
+def benchmark_sweep_command(
+    folder: Annotated[Path, typer.Option(help="One JSON file a layout; those that are there are not measured again.")],
+    layout: Annotated[
+        list[str], typer.Option(help="Ranks and layout: `1`, `2:tp=2`, `2:pp=2,recompute=full`; may be repeated.")
+    ],
+    preset: Annotated[str, typer.Option(help="Shape by name.")] = "qwen3-30m",
+    sequence_length: Annotated[int, typer.Option(help="Tokens of a packed row.")] = 1024,
+    rows: Annotated[int, typer.Option(help="Packed rows of a step, over all replicas.")] = 2,
+    steps: Annotated[int, typer.Option(help="Steps that are measured.")] = 5,
+    precision: Annotated[str, typer.Option(help="bf16 or fp32.")] = "bf16",
+) -> None:
+    """`benchmark train` on several layouts, beside what the planner expects of each.
+
+    TFLOP/s and MFU are model operations: three forward passes of matrix products of every token, causal attention
+    inside documents, active experts and the output layer (`models/flops.py`), over the seconds of a step, and over the
+    matrix products that this machine reached beside it. The planner's efficiency comes from the other layouts alone.
+    """
+    from megatron_redone.cli.benchmark_sweep import benchmark_sweep
+
+    words = {"preset": preset, "sequence-length": sequence_length, "rows": rows, "steps": steps}
+    benchmark_sweep(folder, layout, {**words, "precision": precision, "profiled": 0})
