@@ -224,6 +224,8 @@ def benchmark_rl_side_command(
     from megatron_redone.cli.benchmark_rl import measure_our_side
 
     measure_our_side(settings, out)
+
+
 @benchmark_app.command("sweep")
 def benchmark_sweep_command(
     folder: Annotated[Path, typer.Option(help="One JSON file a layout; those that are there are not measured again.")],

@@ -13,13 +13,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from megatron_redone.evaluation.online.surface_appeal import surface_appeal
 from megatron_redone.reporting.online_schema import Measured
 from megatron_redone.reporting.title_schema import TitleExample, TitlePoint, TitleResult
 from megatron_redone.scoring.base import Score
 from megatron_redone.scoring.judge import CompleteAll
 from megatron_redone.scoring.judge_prompts import TOP_SCORE, read_score
 from megatron_redone.scoring.statistics import bootstrap_interval
-from megatron_redone.scoring.surface_appeal import surface_appeal
 from megatron_redone.tasks.catalogue import get_task
 from megatron_redone.tasks.row import Row
 

@@ -5,6 +5,7 @@ import itertools
 import pytest
 from hypothesis import given, strategies as st
 
+from megatron_redone.evaluation.online.surface_appeal import surface_appeal
 from megatron_redone.evaluation.online.titles import (
     Candidate,
     best,
@@ -14,7 +15,6 @@ from megatron_redone.evaluation.online.titles import (
 )
 from megatron_redone.reporting.title_schema import TitlePoint
 from megatron_redone.scoring.base import Score
-from megatron_redone.scoring.surface_appeal import surface_appeal
 from megatron_redone.tasks.base import Row
 
 ROW = Row("a", "title_rewrite", "en", {"title": "3 days in Lisbon", "content": "No car. 58 euros."}, "3 days in Lisbon")

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given, strategies as st
 
-from megatron_redone.scoring.surface_appeal import surface_appeal
+from megatron_redone.evaluation.online.surface_appeal import surface_appeal
 
 
 @pytest.mark.parametrize(
