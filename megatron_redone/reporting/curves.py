@@ -32,6 +32,20 @@ TITLES = {
     "groups_thrown_away": "groups thrown away",
     "grad_norm": "gradient norm",
     "learning_rate": "learning rate",
+    "guard/repetition": "answers that repeat themselves",
+    "guard/copied_prompt": "answers copied from the prompt",
+    "guard/wrong_language": "answers in another language",
+    "guard/truncated": "answers cut off",
+    "guard/length": "answers far longer than gold",
+    "guard/empty": "empty answers",
+    "guard/length_score_correlation": "correlation of length and score",
+    "rewards_late": "answers whose scoring was late",
+    "rewards_died": "answers whose scorer's process died",
+    "rewards_failed": "answers whose scorer failed",
+    "rollout_logprob_gap_mean": "rollout to trainer, mean (nats)",
+    "rollout_logprob_gap_p99": "rollout to trainer, p99 (nats)",
+    "rollout_logprob_gap_max": "rollout to trainer, max (nats)",
+    "router_choices_changed": "choices of experts replayed otherwise",
     "tokens_per_second": "tokens a second",
 }
 TASK_REWARD = "reward/"
@@ -78,10 +92,10 @@ def curve_chart(metric: str, curves: Mapping[int | None, Curve], name: str) -> s
     with chart_style():
         figure, axes = new_figure(320, 190)
         _draw(axes, curves)
-        axes.set_title(short(TITLES.get(metric, metric), 40), loc="left")
+        axes.set_title(short(_title(metric), 40), loc="left")
         axes.grid(axis="y", alpha=0.4)
         ends = ", ".join(f"{curve[0][1]:.4g} to {curve[-1][1]:.4g}" for curve in curves.values())
-        return to_svg(figure, name, f"{TITLES.get(metric, metric)} over steps: {ends}")
+        return to_svg(figure, name, f"{_title(metric)} over steps: {ends}")
 
 
 def task_reward_chart(curves: Mapping[str, Mapping[int | None, Curve]], name: str, columns: int = 2) -> str:
@@ -103,6 +117,12 @@ def task_reward_chart(curves: Mapping[str, Mapping[int | None, Curve]], name: st
         for axes in panels[len(curves) :]:
             axes.set_visible(False)
         return to_svg(figure, name, f"Reward over steps of {len(curves)} tasks")
+
+
+def _title(metric: str) -> str:
+    """A guard's share among rewarded answers is named after the guard."""
+    base = metric.removesuffix("_rewarded")
+    return f"{TITLES[base]}: rewarded" if base != metric and base in TITLES else TITLES.get(metric, metric)
 
 
 def _draw(axes: Axes, curves: Mapping[int | None, Curve]) -> None:

@@ -9,6 +9,8 @@ score above one half: a share that rises there is what to look at.
 | `copied_prompt` | of 20 or more units, more than 80% of whose 8-grams stand in the prompt |
 | `wrong_language` | in Chinese where the gold answer is not, or the other way round |
 | `truncated` | that was cut off at the length limit |
+| `length` | of 20 or more units and more than 4 times as many as the gold answer and its rationale have |
+| `empty` | that ended without a visible character |
 
 `guard/length_score_correlation` is the correlation of length and score inside groups: near 1 means that longer answers
 to the same prompt score higher. Units are words, and single Chinese characters (`data/ngrams.py`).
@@ -31,6 +33,7 @@ MIN_UNITS = 20
 REPEATED_NGRAM, COPIED_NGRAM = 4, 8
 MIN_DISTINCT, MAX_COPIED = 0.5, 0.8
 MIN_LETTERS = 4
+MAX_LENGTH_RATIO = 4.0
 REWARDED = 0.5
 
 
@@ -40,11 +43,14 @@ def guard_metrics(groups: Sequence[Group], template: ChatTemplate) -> dict[str, 
     for group in groups:
         prompt = template.tokenizer.decode(group.prompt_ids)
         gold = get_task(group.row.task).answer_text(group.row)
+        expected = f"{group.row.rationale or ''}\n{gold}"
         detectors: dict[str, Callable[[Response], bool]] = {
             "repetition": lambda response: repeats(response.text),
             "copied_prompt": lambda response, prompt=prompt: copies(response.text, prompt),  # type: ignore[misc]
             "wrong_language": lambda response, gold=gold: other_language(response.text, gold),  # type: ignore[misc]
             "truncated": lambda response: response.truncated,
+            "length": lambda response, gold=expected: much_longer(response.text, gold),  # type: ignore[misc]
+            "empty": lambda response: not response.truncated and not response.text.strip(),
         }
         for name, detects in detectors.items():
             flags.setdefault(name, []).extend(
@@ -75,6 +81,12 @@ def copies(text: str, prompt: str) -> bool:
     ngrams = ngram_hashes(unit_hashes(found), COPIED_NGRAM)
     known = ngram_hashes(unit_hashes(units(prompt)), COPIED_NGRAM)
     return bool(np.isin(ngrams, known).mean() > MAX_COPIED)
+
+
+def much_longer(text: str, gold: str) -> bool:
+    """Whether a text is many times as long as what was asked for; where there is no gold answer it never is."""
+    count, wanted = len(units(text)), len(units(gold))
+    return count >= MIN_UNITS and 0 < wanted * MAX_LENGTH_RATIO < count
 
 
 def other_language(text: str, gold: str) -> bool:

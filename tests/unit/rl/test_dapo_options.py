@@ -28,7 +28,14 @@ from megatron_redone.rl.agreement import check_agreement, logprob_gap
 from megatron_redone.rl.config import AgreementConfig, DAPOConfig
 from megatron_redone.rl.dapo import minibatches, objective_of
 from megatron_redone.rl.dynamic_sampling import GroupSampler
-from megatron_redone.rl.guards import copies, guard_metrics, length_score_correlation, other_language, repeats
+from megatron_redone.rl.guards import (
+    copies,
+    guard_metrics,
+    length_score_correlation,
+    much_longer,
+    other_language,
+    repeats,
+)
 from megatron_redone.rl.metrics import rollout_metrics
 from megatron_redone.rl.prompts import PromptQueue
 from megatron_redone.rl.recorded_generator import RecordedGenerator
@@ -261,6 +268,8 @@ def test_detectors_find_what_they_are_for() -> None:
     assert copies(varied, f"Note: {varied}") and not copies(varied, "another prompt") and not copies("word1", varied)
     assert other_language("这是一个回答", "an answer") and not other_language("答案 answer", "an answer")
     assert not other_language("好", "an answer")
+    assert much_longer(varied, "nine") and not much_longer(varied, varied) and not much_longer("two words", "one")
+    assert not much_longer(varied, "")  # no gold answer to compare with
 
 
 def test_length_and_score_are_compared_inside_groups() -> None:
@@ -276,6 +285,8 @@ def test_guard_metrics_tell_shares_of_all_and_of_the_rewarded(template: ChatTemp
     found = guard_metrics([one], template)
     assert (found["guard/repetition"], found["guard/repetition_rewarded"]) == (0.25, 1.0)
     assert (found["guard/truncated"], found["guard/truncated_rewarded"]) == (0.5, 1.0)
+    assert (found["guard/length"], found["guard/length_rewarded"]) == (0.25, 1.0)
+    assert (found["guard/empty"], found["guard/empty_rewarded"]) == (0.5, 0.0)  # cut off is another matter
 
 
 # recorded rollouts
