@@ -26,11 +26,16 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_warm_up_tells_nothing_of_the_task_and_no_test_row_is_trained(data: Path) -> None:
     train, test = (read_rows(data / name).rows for name in ("rows.jsonl", "test.jsonl"))
-    assert (len(train), len(test)) == (648, 216)
+    assert (len(train), len(test)) == (600, 200)
     assert not {row.id for row in train} & {row.id for row in test}
     assert {row.answer for row in test} == set(TOPICS)
     right = {row.id: row.answer for row in train}
-    guesses = [(value["id"], value["messages"][-1]["content"]) for _, value in read_jsonl(data / "conversations.jsonl")]
+    conversations = [value for _, value in read_jsonl(data / "conversations.jsonl")]
+    guesses = [(value["id"], value["messages"][-1]["content"]) for value in conversations if value["id"] in right]
+    others = [value for value in conversations if value["id"] not in right]
+    assert len(guesses) == len(others) == 480
+    texts = [f" {message['content']} " for value in others for message in value["messages"]]
+    assert not any(f" {topic} " in text for text in texts for topic in TOPICS)
     share = sum(right[name] == guess for name, guess in guesses) / len(guesses)
     assert abs(share - 0.25) < 3 * math.sqrt(0.25 * 0.75 / len(guesses))
     assert read_shape(data / "model").vocab_size % 64 == 0
@@ -90,4 +95,4 @@ def test_dapo_learns_a_verifiable_task_from_chance_to_nine_tenths(data: Path, tm
     (found,) = read_curves(tmp_path / "run", ["full"])
     assert abs(found.scores[0] - 0.25) < 0.12
     assert found.test_score > 0.9 and max(found.scores) > 0.9
-    assert len(found.scores) == 40
+    assert len(found.scores) == 45

@@ -17,6 +17,7 @@ from megatron_redone.benchmarks.rl import OURS, check_same_work, measure_alignme
 from megatron_redone.benchmarks.rl_config import RLBenchmarkConfig
 from megatron_redone.benchmarks.rl_inputs import BenchmarkInputs, prepare_inputs
 from megatron_redone.benchmarks.rl_ours import measure_dapo, measure_dpo
+from megatron_redone.cli.benchmark_rl import PART_NAMES, rollout_table, side_table
 from megatron_redone.common.errors import ConfigError, DataError, RedoneError
 from megatron_redone.common.jsonl import read_jsonl, write_jsonl
 from megatron_redone.config.loading import validate
@@ -147,6 +148,32 @@ def test_ratios_are_formed_inside_a_round() -> None:
     assert found["sides"][OURS]["parts"] == {**dict.fromkeys(PARTS, 0.0), "generate": 0.5}
     assert found["sides"]["slow"]["same_lengths"] and not found["sides"]["fast"]["same_lengths"]
     assert found["sides"]["slow"]["repeats"] == 1 and not found["sides"]["slow"]["all_quiet"]
+
+
+def test_the_tables_say_who_was_fastest_and_who_was_not_quiet() -> None:
+    def side(seconds: float, *, quiet: bool) -> dict[str, Any]:
+        spread = {"median": seconds, "min": seconds, "max": seconds}
+        return {
+            "seconds_per_step": spread, "answers_per_second": spread, "peer_over_ours": spread,
+            "cpu_seconds_per_step": spread, "parts": dict.fromkeys(PARTS, 0.5), "same_lengths": quiet,
+            "other_cores": [0.02, 0.3], "repeats": 2, "all_quiet": quiet,
+        }  # fmt: skip
+
+    sides_of = {OURS: side(1.0, quiet=True), "peer": side(2.5, quiet=False)}
+    result = {"unit": "answers_per_second", "fastest_peer": "peer", "sides": sides_of}
+    table = side_table("dapo", result, RLBenchmarkConfig())
+    cells = [list(column.cells) for column in table.columns]
+    assert cells[0] == [OURS, "peer (fastest) (answers of other lengths)"]
+    assert cells[3] == ["", "2.50 (2.50 to 2.50)"]
+    assert cells[-1] == ["0.30 cores, 2 repeated", "0.30 cores, 2 repeated, NOT QUIET"]
+    assert [column.header for column in table.columns][4:9] == list(PART_NAMES.values())
+
+    engine = {"name": "vllm", "tokens_per_second": 500.0, "ratio": 0.5, "ratio_range": (0.4, 0.8)}
+    record = {"sequences": 8, "config": {"new_tokens": 4}, "engines": [engine], "other_cores": 0.01}
+    table = rollout_table({**record, "repeats": 0, "all_quiet": True})
+    assert [next(iter(column.cells)) for column in table.columns] == [
+        "vllm", "500", "2.00 (1.25 to 2.50)", "0.01 cores"
+    ]  # fmt: skip
 
 
 def test_every_micro_batch_of_the_peer_is_a_side() -> None:
