@@ -107,7 +107,7 @@ def _compare_tokens(message: Message, pairs: PairSet, places: dict[str, int]) ->
     name = message.values["id"]
     for side, document in zip(("chosen", "rejected"), pairs.documents(places[name]), strict=True):
         labels = np.where(np.asarray(document.loss_mask[1:]) > 0, document.token_ids[1:], -100)
-        length = int(message.arrays[f"{side}_length"])
+        length = int(message.arrays[f"{side}_length"].item())
         wanted: dict[str, Any] = {side: np.asarray(document.token_ids[:-1]), f"{side}_labels": labels}
         for what, ours in wanted.items():
             theirs = message.arrays[what]

@@ -141,8 +141,9 @@ def _load(cfg: DictConfig) -> tuple[GPTModel, int]:
     tensors = {name: value for name, value in wanted.items() if name not in own}
     # What NeMo's DistributedCheckpointIO calls; that class asks for tensorstore, which only its old format needs.
     found = load({"state_dict": tensors}, os.path.join(folder, "model_weights"), strict=StrictHandling.RAISE_ALL)
-    weights = {name[len("model.") :]: value for name, value in found["state_dict"].items()}
-    result = model.load_state_dict(weights, strict=False)
+    result = model.load_state_dict(
+        {name[len("model.") :]: value for name, value in found["state_dict"].items()}, strict=False
+    )
     missing = [name for name in result.missing_keys if not name.endswith("_extra_state")]
     if missing or result.unexpected_keys:
         raise ValueError(f"missing {missing}, unexpected {result.unexpected_keys}")

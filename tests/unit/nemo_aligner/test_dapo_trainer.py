@@ -68,6 +68,7 @@ def test_ten_steps_equal_the_native_loop(
     assert len({row["loss"] for row in driven}) == STEPS and len({row["reward"] for row in driven}) > 5
 
 
+@pytest.mark.slow
 def test_a_stopped_run_goes_on_as_if_nothing_had_been(
     nemo_aligner_python: Path, parallel_context: ParallelContext, tmp_path: Path
 ) -> None:
@@ -90,6 +91,7 @@ def test_a_stopped_run_goes_on_as_if_nothing_had_been(
         assert theirs == pytest.approx(ours, abs=1e-5)
 
 
+@pytest.mark.slow
 def test_a_trainer_at_another_step_ends_the_run(
     nemo_aligner_python: Path, parallel_context: ParallelContext, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -116,6 +116,7 @@ def test_its_own_classes_read_what_we_wrote(
     assert f"{PAIRS} pairs read as the same tokens" in output and "of 16 answers" in output
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", ["rotary_base", "eos_token", "missing key"])
 def test_a_planted_fault_is_found(
     fault: str, nemo_aligner_python: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
