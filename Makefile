@@ -15,7 +15,7 @@ TORCH_OPTION = $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 PYTEST = OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(VENV)/bin/python -m pytest
 # Two workers; tests that start processes themselves share one of them (tests/conftest.py).
 WORKERS ?= 2
-IN_WORKERS = -n $(WORKERS) --dist loadgroup
+IN_WORKERS = -n $(WORKERS) --no-loadscope-reorder
 
 # Prints the first Python that can make our environment, or says what is missing.
 define FIND_PYTHON

@@ -7,7 +7,7 @@ import random
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 # Before torch is imported: it reads these once. Child processes of tests inherit them.
 os.environ.update(OMP_NUM_THREADS="1", MKL_NUM_THREADS="1", TORCHDYNAMO_DISABLE="1")
@@ -43,16 +43,24 @@ def fixed_seeds() -> None:
 
 
 STARTS_PROCESSES = ("distributed", "faults", "integration", "slurm")
-"""Folders whose tests start ranks, commands or clusters; with pytest-xdist one worker runs them one after the other."""
+"""Folders whose tests start ranks, commands or clusters."""
 
 
-@pytest.hookimpl(tryfirst=True)  # pytest-xdist reads the groups in the same hook
+@pytest.hookimpl(optionalhook=True)  # without pytest-xdist nobody asks
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Deals tests to workers by file; those that start processes all go to one, which runs them one after the other."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByFile(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.split("::")[0]
+            return "processes" if file.split("/")[1] in STARTS_PROCESSES else file
+
+    return ByFile(config, log)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keeps tests that start processes in one worker; skips those marked `gpu` where there is no CUDA device."""
-    folder = Path(__file__).parent
-    for item in items:
-        if item.path.relative_to(folder).parts[0] in STARTS_PROCESSES:
-            item.add_marker(pytest.mark.xdist_group("processes"))
+    """Skips tests marked `gpu` where there is no CUDA device."""
     marked = [item for item in items if item.get_closest_marker("gpu")]
     if not marked:
         return
