@@ -180,7 +180,7 @@ def test_what_cannot_replay_is_refused(
     dense: Any = SimpleNamespace(shape=DENSE, context=parallel_context)
     with pytest.raises(InputError, match=r"a model without experts"):
         check_replayable(dense)
-    layout = SimpleNamespace(recompute="full", pp=2)
+    layout = SimpleNamespace(recompute="full", pp=2, tp=1, ep=1)
     with pytest.raises(InputError, match=r"recompute=full and parallel.pp=2"):
         check_replayable(SimpleNamespace(shape=MOE, context=SimpleNamespace(config=layout)))  # type: ignore[arg-type]
     check_replayable(sampling)
