@@ -23,8 +23,8 @@ def check_replayable(engine: MegatronEngine) -> None:
         raise InputError("router_replay=true with a model without experts: there is nothing to replay; leave it out")
     if layout.tp > 1 and layout.ep > 1:
         raise InputError(
-            f"router_replay=true with parallel.tp={layout.tp} and parallel.ep={layout.ep}: not proven to equal one process "
-            "there; set one of them to 1"
+            f"router_replay=true with parallel.tp={layout.tp} and parallel.ep={layout.ep}: not proven to equal one "
+            "process there; set one of them to 1"
         )
     if layout.recompute == "full" and layout.pp > 1:
         raise InputError(
