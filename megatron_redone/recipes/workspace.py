@@ -269,6 +269,8 @@ def identity_of(settings: Mapping[str, Any]) -> dict[str, Any]:
         for name, value in settings.items()
         if name not in ("threads", "workers", "executor", "checkpoint", "watchdog_minutes", "reference_cache")
     }
+    if "rewards" in identity:
+        identity["rewards"] = {name: value for name, value in identity["rewards"].items() if name != "num_workers"}
     if "parallel" in identity:
         identity["parallel"] = {"precision": identity["parallel"]["precision"]}
     return identity

@@ -43,8 +43,8 @@ def training_documents(
     ]
     replayed: list[dict[str, list[int]]] = [{} for _ in documents]
     if config.router_replay:
-        places = zip(responses, num_prompt, strict=True)
-        replayed = [replay_signals(response.completion, start) for response, start in places]
+        asked = zip(responses, num_prompt, strict=True)
+        replayed = [replay_signals(response.completion, start) for response, start in asked]
     gap: dict[str, float] = {}
     if config.rollout.staleness:
         signals["old_logprobs"] = signals["rollout_logprobs"]

@@ -64,6 +64,10 @@ def test_a_run_ends_where_most_answers_got_the_default(worker: Rewards) -> None:
         worker.score(TEXTS[:1], ROWS[:1])
 
 
+def settings(**changes: Any) -> DAPOConfig:
+    return DAPOConfig.model_validate(changes)
+
+
 def broken_task(values: dict[str, Any]) -> SimpleNamespace:
     """A task whose scorer gives some answers a value that is none."""
 
@@ -92,7 +96,7 @@ def test_counts_reach_metrics_and_survive_a_checkpoint(template: ChatTemplate, m
     real = Rewards().score(["1"], ROWS[:1])
     assert real[0].value == 1.0
     monkeypatch.setattr("megatron_redone.rl.reward.get_task", lambda name: broken_task({"7": math.nan, "3": 0.0}))
-    config = DAPOConfig(
+    config = settings(
         num_rollouts=1, prompts_per_rollout=2, responses_per_prompt=3, minibatch_prompts=2, dynamic_sampling=False,
         overlong={"buffer_tokens": 0}, generation={"max_new_tokens": 8, "max_prompt_tokens": 200},
         rewards={"bad_scores": "count"},
@@ -137,7 +141,7 @@ NOTHING = Completion((), (), "stop")
     ],
 )
 def test_a_generator_that_returns_nothing_is_named(template: ChatTemplate, change: Any, told: str) -> None:
-    config = DAPOConfig(
+    config = settings(
         num_rollouts=1, prompts_per_rollout=2, responses_per_prompt=2, minibatch_prompts=2,
         overlong={"buffer_tokens": 0}, generation={"max_new_tokens": 8, "max_prompt_tokens": 200},
     )  # fmt: skip
@@ -147,7 +151,7 @@ def test_a_generator_that_returns_nothing_is_named(template: ChatTemplate, chang
 
 
 def test_empty_answers_that_only_end_are_scored_as_wrong_ones(template: ChatTemplate) -> None:
-    config = DAPOConfig(
+    config = settings(
         num_rollouts=1, prompts_per_rollout=2, responses_per_prompt=2, minibatch_prompts=2, max_generation_batches=3,
         overlong={"buffer_tokens": 0}, generation={"max_new_tokens": 8, "max_prompt_tokens": 200},
     )  # fmt: skip

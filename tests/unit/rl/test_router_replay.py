@@ -9,6 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 import torch
 from torch import Tensor
@@ -69,6 +70,11 @@ def answers(sampling: MegatronEngine, parallel_context: ParallelContext) -> list
     return MegatronGenerator(sampling.model, parallel_context).generate(PROMPTS, PARAMS, ["a", "b", "c"])
 
 
+def experts_of(one: Completion) -> npt.NDArray[np.int16]:
+    assert one.experts is not None
+    return one.experts
+
+
 def documents_of(answers: Sequence[Sequence[Completion]], *, replay: bool) -> list[Document]:
     found = []
     for prompt, samples in zip(PROMPTS, answers, strict=True):
@@ -97,7 +103,7 @@ def test_every_token_that_was_read_has_its_experts(answers: list[list[Completion
             assert one.experts.shape == (len(prompt) + len(one.token_ids) - 1, MOE.num_layers, MOE.experts_per_token)
             assert one.experts.min() >= 0
             assert one.experts.max() < MOE.num_experts
-            assert np.array_equal(one.experts[: len(prompt)], samples[0].experts[: len(prompt)])
+            assert np.array_equal(one.experts[: len(prompt)], experts_of(samples[0])[: len(prompt)])
     assert len({len(one.token_ids) for samples in answers for one in samples}) > 1  # some left the batch early
 
 
@@ -114,7 +120,9 @@ def test_the_same_weights_choose_what_was_recorded(sampling: MegatronEngine, ans
     sampling.take_choices_changed()
     assert gap(documents_of(answers, replay=True), answers, sampling) < 1e-5
     assert sampling.take_choices_changed() == 0.0
-    wrong = [Completion(o.token_ids, o.logprobs, o.finish_reason, 0, (o.experts + 1) % 8) for s in answers for o in s]
+    wrong = [
+        Completion(o.token_ids, o.logprobs, o.finish_reason, 0, (experts_of(o) + 1) % 8) for s in answers for o in s
+    ]
     pairs = [wrong[place : place + 2] for place in range(0, len(wrong), 2)]
     assert gap(documents_of(pairs, replay=True), answers, sampling) > 0.01  # what is replayed is what counts
     assert sampling.take_choices_changed() > 0.5
@@ -159,7 +167,7 @@ def test_recorded_rollouts_keep_their_experts(
     found = recorded.generate(PROMPTS, PARAMS, ["a", "b", "c"])
     assert found == answers
     for one, other in zip((o for s in found for o in s), (o for s in answers for o in s), strict=True):
-        assert np.array_equal(one.experts, other.experts)
+        assert np.array_equal(experts_of(one), experts_of(other))
 
 
 def test_what_cannot_replay_is_refused(
@@ -172,9 +180,12 @@ def test_what_cannot_replay_is_refused(
     dense: Any = SimpleNamespace(shape=DENSE, context=parallel_context)
     with pytest.raises(InputError, match=r"a model without experts"):
         check_replayable(dense)
-    layout = SimpleNamespace(recompute="full", pp=2)
+    layout = SimpleNamespace(recompute="full", pp=2, tp=1, ep=1)
     with pytest.raises(InputError, match=r"recompute=full and parallel.pp=2"):
         check_replayable(SimpleNamespace(shape=MOE, context=SimpleNamespace(config=layout)))  # type: ignore[arg-type]
+    both = SimpleNamespace(recompute="none", pp=1, tp=2, ep=2)
+    with pytest.raises(InputError, match=r"parallel.tp=2 and parallel.ep=2: not proven"):
+        check_replayable(SimpleNamespace(shape=MOE, context=SimpleNamespace(config=both)))  # type: ignore[arg-type]
     check_replayable(sampling)
     with pytest.raises(RedoneError, match=r"without the experts of its tokens"):
         replay_signals(Completion((1,), (-1.0,), "stop"), 2)
@@ -266,7 +277,11 @@ def test_the_layer_at_which_the_passes_part_is_named(sampling: MegatronEngine, a
     def fault(layer: Any, inputs: Any, output: Any) -> Any:
         return (output[0] * 1.5, *output[1:]) if output[0].size(0) == 1 else None  # passes of one token: decoding
 
-    layers = {m.layer_number: m for m in sampling.model.modules() if type(m).__name__ == "TransformerLayer"}
+    layers: dict[int, Any] = {
+        m.layer_number: m  # type: ignore[misc]
+        for m in sampling.model.modules()
+        if type(m).__name__ == "TransformerLayer"
+    }
     hook = layers[2].register_forward_hook(fault)
     try:
         broken = compare_layers(group, group.responses[0], sampling, config)
