@@ -91,9 +91,9 @@ class EngineService:
         if message.kind == "encode":
             self._talk.reply("ids", {}, {"ids": np.asarray(self.encode(message.values["text"]), dtype=np.int64)})
         elif message.kind == "reference_logprobs":
-            self._talk.reply("logprobs", {"logprobs": self._reference(message)})
+            self._talk.reply("logprobs", {}, {"logprobs": self._reference(message)})
         elif message.kind == "policy_logprobs":
-            self._talk.reply("logprobs", {"logprobs": self._policy(message)})
+            self._talk.reply("logprobs", {}, {"logprobs": self._policy(message)})
         elif message.kind == "accumulate":
             self._accumulate(message)
             self._talk.reply("accumulated")
