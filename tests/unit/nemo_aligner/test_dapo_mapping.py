@@ -13,6 +13,7 @@ from megatron_redone.config.loading import apply_overrides, validate
 from megatron_redone.nemo_aligner.dapo_mapping import from_nemo, to_nemo
 from megatron_redone.nemo_aligner.mapping import leaves
 from megatron_redone.parallel.config import ParallelConfig
+from megatron_redone.recipes.config import DAPOStage
 from megatron_redone.rl.config import DAPOConfig
 
 FILE = Path("gpt_dapo.yaml")
@@ -98,3 +99,10 @@ def test_words_of_its_own_are_read() -> None:
         "responses_per_prompt": 16, "clip_ratio_high": 0.3, "entropy_coefficient": 0.01, "generation.temperature": 0.7,
         "generation.max_new_tokens": 99, "reward_weights.exact_match": 2.0, "minibatch_prompts": 4,
     }  # fmt: skip
+
+
+def test_the_section_is_read_by_its_backend_only() -> None:
+    given = {"kind": "dapo", "model": "m", "rows": "r", "nemo_aligner": {"python": "other/python"}}
+    with pytest.raises(ConfigError, match=r"nemo_aligner: only backend=nemo-aligner reads this section"):
+        validate(DAPOStage, given, "test")
+    assert validate(DAPOStage, {**given, "backend": "nemo-aligner"}, "test").nemo_aligner.python == Path("other/python")

@@ -141,6 +141,6 @@ def test_a_planted_fault_is_found(
         told = r"pair p0: NeMo-Aligner's data set reads another chosen_labels"
     else:
         monkeypatch.setattr(files, "PREFIX", "model.module.")
-        told = r"NeMo-Aligner's process failed: .*model\."
+        told = r"CheckpointingException: Some keys found in the checkpoint are missing"
     with pytest.raises(TrainingError, match=told):
         export(f"nemo_aligner.python={nemo_aligner_python}", check=True)
