@@ -135,7 +135,7 @@ def test_redone_in_small_has_the_stages_of_the_full_recipe(tmp_path: Path) -> No
     small, full = (load_recipe(EXAMPLES / f"redone/{name}.yaml") for name in ("small", "7b"))
     left_out = {"agreement"}
     assert set(full.stages) - set(small.stages) == left_out
-    assert set(small.stages) - set(full.stages) == {"data", "logs", "words", "base_tokens"}
+    assert set(small.stages) - set(full.stages) == {"data", "logs", "baselines", "words", "base_tokens"}
     for name in set(full.stages) - left_out - {"base"}:
         assert small.stages[name].kind == full.stages[name].kind
 
