@@ -59,7 +59,7 @@ def group_chart(result: AblationResult, row: ScoreRow, name: str) -> str:
     """Each arm on one group with its interval; single seeds as short bars, the interval of the baseline as a band."""
     shown = [(arm, score) for arm, score in zip(result.arms, row.scores, strict=True) if score is not None]
     with chart_style():
-        figure, axes = new_figure(WIDTH, ROW_HEIGHT * (len(shown) + 1) + 60)
+        figure, axes = new_figure(WIDTH, ROW_HEIGHT * (len(shown) + 1) + 76)
         for y, (arm, score) in enumerate(shown):
             color = COLORS[score.verdict]
             if arm.name == result.baseline:
@@ -77,7 +77,7 @@ def group_chart(result: AblationResult, row: ScoreRow, name: str) -> str:
         axes.spines["left"].set_visible(False)
         axes.grid(axis="both", alpha=0.35)
         axes.set_axisbelow(True)
-        axes.set_title("> better, < worse, disc: no conclusion", loc="left")
-        axes.set_xlabel(f"{short(row.title, 40)}: points, 95% interval")
+        axes.set_title(f"{short(row.title, 44)}\n> better, < worse, disc: no conclusion", loc="left")
+        axes.set_xlabel("points, 95% interval")
         told = ", ".join(f"{arm.title} {number(score.score)}" for arm, score in shown)
         return to_svg(figure, name, f"Scores on {row.title}: {told}")
