@@ -223,8 +223,9 @@ class LayerMemory:
             return size * T * 3 * s.ffn_hidden_size / p.tp
         h, routed = s.hidden_size, self._routed()
         local = T / self.split
-        experts = size * routed * (h + 3 * s.moe_ffn_hidden_size / p.etp)
-        return experts + local * s.num_experts * 16
+        # both halves, their product, and that times the router's probability
+        experts = size * routed * (h + 4 * s.moe_ffn_hidden_size / p.etp)
+        return experts + local * s.num_experts * 10  # two tables in fp32, choices
 
     def _routed(self) -> float:
         """Tokens that arrive at the experts of a rank."""

@@ -14,12 +14,14 @@ One trace changes global state of its process (process group, Megatron's paralle
 from __future__ import annotations
 
 import contextlib
+import functools
 import gc
 import weakref
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 import torch.distributed as dist
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode, unset_fake_temporarily
@@ -59,7 +61,7 @@ class StorageCount(TorchDispatchMode):
     """Counts the bytes of living storages that operations under it return."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.now = self.peak = 0
         self._alive: dict[int, tuple[Any, int, str]] = {}
         self.at_peak: dict[str, int] = {}
@@ -81,14 +83,14 @@ class StorageCount(TorchDispatchMode):
         if key in self._alive:
             return
         kind = f"{list(tensor.shape)} {str(tensor.dtype).removeprefix('torch.')}"
-        self._alive[key] = (weakref.ref(storage, lambda _, key=key: self._freed(key)), size, kind)
+        self._alive[key] = (weakref.ref(storage, functools.partial(self._freed, key)), size, kind)
         self.now += size
         if self.now > self.peak:
             self.peak = self.now
             if self.keep_kinds and self.now > self._looked_at * 1.005:
                 self._looked_at, self.at_peak = self.now, self.kinds()
 
-    def _freed(self, key: int) -> None:
+    def _freed(self, key: int, _: Any) -> None:
         _, size, _ = self._alive.pop(key)
         self.now -= size
 
@@ -144,7 +146,7 @@ def trace_memory(
                 engine = MegatronEngine(shape, context, OptimizerConfig())
             engine._begin_training()
             for ddp in engine.ddp:  # gathers weights in place: nothing to count
-                ddp.start_param_sync = lambda *arguments, **options: None  # type: ignore[method-assign]
+                ddp.start_param_sync = lambda *arguments, **options: None
             count = sum(p.numel() for p in engine.model.parameters().values())
             inputs = _inputs(engine, sequence_length, mode)
             order = schedule_to_peak(parallel.pp, parallel.vpp, pipeline_rank, microbatches or 2 * parallel.pp)
@@ -201,7 +203,7 @@ def _fake_ranks(rank: int, world_size: int, parallel: ParallelConfig) -> Iterato
 def _not_moved() -> Iterator[None]:
     """Models stay on their device: fake parameters cannot be exchanged for moved ones."""
     real = torch.nn.Module.to
-    torch.nn.Module.to = lambda self, *a, **k: self  # type: ignore[method-assign,assignment]
+    torch.nn.Module.to = lambda self, *a, **k: self  # type: ignore[method-assign]
     try:
         yield
     finally:
@@ -269,19 +271,22 @@ def balanced_experts() -> Iterator[None]:
 
     real = dispatcher.MoEAlltoAllTokenDispatcher.preprocess
 
-    def balanced(self: Any, routing_map: torch.Tensor) -> torch.Tensor:
+    def balanced(self: Any, routing_map: torch.Tensor) -> Any:
         real(self, routing_map)
         choices = routing_map.size(0) * self.config.moe_router_topk
-        with unset_fake_temporarily():
-            each = _dealt(choices, self.num_experts)
-            here = each.view(self.ep_size, -1)[0] if self.ep_size > 1 else each
-            if self.ep_size > 1 or self.tp_size > 1:
-                self.input_splits = each.view(self.ep_size, -1).sum(1).numpy()
-                self.output_splits = here.sum().repeat(self.ep_size).numpy()
-                self.output_splits_tp = (here.sum() * self.ep_size).repeat(self.tp_size).numpy()
-            if self.num_local_experts > 1:
-                self.num_global_tokens_per_local_expert = here.repeat(self.tp_size * self.ep_size, 1)
-            return here * self.ep_size * self.tp_size
+        each = _dealt(choices, self.num_experts)
+        here = each.reshape(self.ep_size, -1)[0]
+        if self.ep_size > 1 or self.tp_size > 1:
+            self.input_splits = each.reshape(self.ep_size, -1).sum(1)
+            self.output_splits = np.full(self.ep_size, here.sum())
+            self.output_splits_tp = np.full(self.tp_size, here.sum() * self.ep_size)
+        if self.num_local_experts > 1:
+            ranks = self.tp_size * self.ep_size
+            self.num_global_tokens_per_local_expert = np.tile(here, (ranks, 1))
+            chunks = np.arange(ranks * self.num_local_experts)
+            self.sort_input_by_local_experts = chunks.reshape(-1, self.num_local_experts).T.ravel()
+            self.restore_output_by_local_experts = chunks.reshape(self.num_local_experts, -1).T.ravel()
+        return here * self.ep_size * self.tp_size
 
     class Selecting(torch.overrides.TorchFunctionMode):
         """Gives `masked_select` its size: each token is selected top-k times."""
@@ -308,6 +313,6 @@ def balanced_experts() -> Iterator[None]:
         dispatcher.permute = real_permute
 
 
-def _dealt(total: int, parts: int) -> torch.Tensor:
+def _dealt(total: int, parts: int) -> Any:
     """`total` over `parts` as evenly as whole numbers go."""
-    return torch.tensor([total // parts + (place < total % parts) for place in range(parts)])
+    return np.array([total // parts + (place < total % parts) for place in range(parts)])
