@@ -33,7 +33,7 @@ with Watchdog(3.0, Path(sys.argv[1]), context.rank, context.world_size) as watch
 def test_a_stopped_rank_is_found(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     code = run_on_host([sys.executable, "-c", RANK, str(tmp_path / "stacks")], 2, os.environ, grace_seconds=2.0)
     said = capfd.readouterr().err
-    assert code == 1
+    assert code == 70  # a launcher may start it again
     assert "rank 0 waits in all_reduce, called from maximum (context.py:" in said
     assert "rank 1 left no stack" in said
     assert "all_reduce" in (tmp_path / "stacks" / "rank-0.txt").read_text()
