@@ -17,9 +17,9 @@ MEMORY_PARTS = (
     "reserved",
 )  # fmt: skip
 CERTIFIED = (
-    "Memory is checked against a trace of the real code of the layer spec without Transformer Engine "
-    "(docs/measurements/planner.md). With Transformer Engine, and in time, the plan is an estimate that no GPU run of "
-    "this code has confirmed."
+    "Memory was checked against traces of the real code without Transformer Engine for the layouts that "
+    "docs/measurements/planner.md lists, and for no others. With Transformer Engine, and in time, the plan is an "
+    "estimate that no GPU run of this code has confirmed."
 )
 
 
