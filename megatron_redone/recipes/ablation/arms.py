@@ -98,8 +98,8 @@ def _read_past(
 ) -> None:
     """What read the removed stage's model reads the model that the stage started from."""
     before = _model_of(base[removed])
-    while before in all_removed:
-        before = _model_of(base[before])
+    while before is not None and before in all_removed:
+        before = _model_of(base[before]) if before in base else None
     if before is None:
         return
     for section in stages.values():
