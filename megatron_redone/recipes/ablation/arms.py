@@ -99,7 +99,7 @@ def _read_past(
     """What read the removed stage's model reads the model that the stage started from."""
     before = _model_of(base[removed])
     while before is not None and before in all_removed:
-        before = _model_of(base[before])
+        before = _model_of(base[before]) if before in base else None
     if before is None:
         return
     for section in stages.values():

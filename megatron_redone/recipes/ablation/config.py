@@ -78,11 +78,6 @@ class PaperConfig(StrictModel):
                 yield f"arms: {arm} has {len(figures)} figures for {len(self.columns)} columns; null where it has none"
 
 
-def own_rows() -> dict[str, EvaluationConfig | None]:
-    """The held-out rows that the recipe answers anyway, alone."""
-    return {"own": None}
-
-
 class AblationConfig(StrictModel):
     """A whole ablation."""
 
@@ -98,7 +93,7 @@ class AblationConfig(StrictModel):
     baseline: str
     """The arm that the others stand against."""
     arms: dict[str, ArmConfig] = Field(min_length=2)
-    held_out: dict[str, EvaluationConfig | None] = Field(default_factory=own_rows)
+    held_out: dict[str, EvaluationConfig | None] = Field(default={"own": None})
     """Rows that every arm's model answers, by name; null: those that the result stage answers anyway (`evaluate`)."""
     groups: dict[str, GroupConfig] = Field(default_factory=lambda: dict(DEFAULT_GROUPS))
     """Columns of the table: by default `sns`, all capabilities but general, and `general`."""

@@ -13,6 +13,7 @@ from megatron_redone.evaluation.comparison.arms import ArmDraws, difference, mea
 from megatron_redone.evaluation.comparison.reading import Evaluation, Item
 
 TASK = "note_security"
+Arms = dict[str, dict[int | None, Evaluation]]
 
 
 def evaluation(values: Sequence[float], gold: str = "g", task: str = TASK) -> Evaluation:
@@ -23,7 +24,7 @@ def evaluation(values: Sequence[float], gold: str = "g", task: str = TASK) -> Ev
 
 def draws(arms: Mapping[str, Sequence[Sequence[float]]], num_resamples: int = 400) -> dict[str, ArmDraws]:
     """Arm -> seeds -> values of rows."""
-    by_arm = {
+    by_arm: Arms = {
         name: {seed: evaluation(values) for seed, values in enumerate(of_arm, start=1)} for name, of_arm in arms.items()
     }
     found, num_rows = task_draws(by_arm, "test", TASK, num_resamples, seed=0)
@@ -88,7 +89,7 @@ def test_a_mean_of_tasks_is_less_sure_of_nothing_and_surer_of_the_rest() -> None
 
 
 def test_arms_with_other_rows_are_refused() -> None:
-    by_arm = {"a": {1: evaluation([1.0, 0.0])}, "b": {1: evaluation([1.0, 0.0], gold="other")}}
+    by_arm: Arms = {"a": {1: evaluation([1.0, 0.0])}, "b": {1: evaluation([1.0, 0.0], gold="other")}}
     with pytest.raises(DataError, match=r"rows of note_security differ"):
         task_draws(by_arm, "test", TASK, 100, seed=0)
     by_arm = {"a": {1: evaluation([1.0, 0.0])}, "b": {1: evaluation([1.0, 0.0, 1.0])}}
