@@ -168,6 +168,7 @@ def compare_layers(group: Group, response: Response, engine: MegatronEngine, con
     )
 
 
+@torch.no_grad()
 def cached_logprobs(
     engine: MegatronEngine,
     prompt: Sequence[int],

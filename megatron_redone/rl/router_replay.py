@@ -2,8 +2,8 @@
 
 The choices are those of the in-process generator, which alone can give them. They are replayed in every pass over the
 answers: the old log-probabilities, the comparison with the generator's, and the updates. The reference model chooses
-for itself. Whole-layer recomputation under a pipeline is refused, since there the routers run again when other
-micro-batches have passed; so are tensor and expert parallelism together, where replay is not proven.
+for itself. It works on every layout; whole-layer recomputation under a pipeline is refused, since there the routers run
+again when other micro-batches have passed.
 """
 
 from __future__ import annotations
@@ -21,11 +21,6 @@ def check_replayable(engine: MegatronEngine) -> None:
     layout = engine.context.config
     if not engine.shape.is_moe:
         raise InputError("router_replay=true with a model without experts: there is nothing to replay; leave it out")
-    if layout.tp > 1 and layout.ep > 1:
-        raise InputError(
-            f"router_replay=true with parallel.tp={layout.tp} and parallel.ep={layout.ep}: not proven to equal one "
-            "process there; set one of them to 1"
-        )
     if layout.recompute == "full" and layout.pp > 1:
         raise InputError(
             f"router_replay=true with parallel.recompute=full and parallel.pp={layout.pp}: the routers run again in "

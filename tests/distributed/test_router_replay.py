@@ -31,7 +31,7 @@ pytestmark = pytest.mark.slow
 SHAPE = get_preset("qwen3-moe-tiny")
 PROMPTS = [[5, 6, 7, 8, 9], [11, 12], [21, 22, 23, 24]]
 LAYOUTS: list[dict[str, Any]] = [
-    {"tp": 2, "etp": 2}, {"pp": 2}, {"ep": 2}, {}, {"cp": 2}, {"recompute": "full"},
+    {"tp": 2, "ep": 2}, {"tp": 2, "etp": 2}, {"pp": 2}, {"ep": 2}, {}, {"cp": 2}, {"recompute": "full"},
 ]  # fmt: skip
 
 
