@@ -95,7 +95,8 @@ def test_a_full_disk_costs_the_steps_since_the_last_checkpoint(
         ballast = small_disk.fill(room_bytes)
         training = small_disk.fork(output)
         training.end()
-        assert [rank.exitcode for rank in training.processes] == [1, 1]
+        codes = [rank.exitcode for rank in training.processes]
+        assert codes[0] == 1 and codes[1] in (1, 70), codes  # 70: it lost the rank that met the full disk
         assert DISK_FULL.search(training.said()) and "Traceback" not in training.said()
         assert sorted(checkpoints(output).iterdir()) == kept
         ballast.unlink()
