@@ -12,14 +12,16 @@ from torch import Tensor
 
 from megatron_redone.data.document import Document
 from megatron_redone.data.microbatches import assign_documents
+from megatron_redone.data.shared_prompts import NO_PARENT, row_layout
 
 __all__ = ["Document", "PackedBatch", "assign_documents"]
 
 
 @dataclass
 class PackedBatch:
-    """Packed documents in the "thd" layout: no dense mask, T tokens in all, n documents with the padding.
+    """Packed documents in the "thd" layout: no dense mask, T tokens in all, n segments with the padding.
 
+    A segment is a document, or, where prompts are shared, a prompt or what follows it (`data/shared_prompts.py`).
     Entry t of `labels`, `loss_weights` and `signals` is about ONE token, the one that follows t inside t's
     document. The last token of a document has no such token: label 0, weight 0, signals 0.
 
@@ -28,9 +30,11 @@ class PackedBatch:
         labels: [T] int64, the next token of the same document.
         loss_weights: [T] float32, what predicting the label counts; 0 where it is not to be learnt.
         positions: [T] int64, from 0 in each document.
-        cu_seqlens: [n+1] int32, where each document starts, and T at the end. Padding is one more document.
+        cu_seqlens: [n+1] int32, where each segment starts, and T at the end. Padding is one more segment.
         signals: name -> [T] float32.
         sample_ids: the ids of the real documents in order (none for the padding).
+        parents: for each segment the one whose tokens it goes on from, -1 where it starts anew.
+        segment_of: for each real document its segment; its prompt may be in that one's parent.
     """
 
     tokens: Tensor
@@ -40,6 +44,8 @@ class PackedBatch:
     cu_seqlens: Tensor
     signals: dict[str, Tensor]
     sample_ids: list[str]
+    parents: list[int]
+    segment_of: list[int]
     _max_seqlen: int | None = field(default=None, repr=False, compare=False)
 
     @classmethod
@@ -49,6 +55,7 @@ class PackedBatch:
         pad_to_multiple_of: int = 1,
         pad_id: int = 0,
         signal_names: Sequence[str] | None = None,
+        share_prompts: bool = False,
     ) -> PackedBatch:
         """Lays documents end to end.
 
@@ -59,6 +66,7 @@ class PackedBatch:
             pad_id: token of the padding.
             signal_names: the signals the batch has to hold; default those of the documents. Needed for a
                 filler, which has to look like the micro-batches of the other replicas.
+            share_prompts: a prompt that several documents begin with stands in the row once.
 
         Raises:
             ValueError: documents of one batch that carry different signals.
@@ -71,25 +79,30 @@ class PackedBatch:
                     f"document {document.sample_id!r} carries the signals {sorted(document.signals)}, the "
                     f"batch {sorted(signal_names)}; all documents of a batch need the same ones"
                 )
-        lengths = [len(document) for document in documents]
+        layout = row_layout(documents, share_prompts)
+        segments, parents, firsts = layout.segments, layout.parents, layout.first_positions
+        lengths = [len(segment) for segment in segments]
         padding = -sum(lengths) % pad_to_multiple_of if documents else pad_to_multiple_of
         if padding:
             lengths.append(padding)
+            parents, firsts = [*parents, NO_PARENT], [*firsts, 0]
         ends = np.cumsum([0, *lengths])
-        token_ids = _joined([document.token_ids for document in documents], padding, pad_id, np.int64)
-        loss_mask = _joined([document.loss_mask for document in documents], padding, 0, np.float32)
+        token_ids = _joined([segment.token_ids for segment in segments], padding, pad_id, np.int64)
+        loss_mask = _joined([segment.loss_mask for segment in segments], padding, 0, np.float32)
         signals = {
-            name: _joined([document.signals[name] for document in documents], padding, 0, np.float32)
+            name: _joined([segment.signals[name] for segment in segments], padding, 0, np.float32)
             for name in signal_names
         }
         return cls(
             tokens=torch.from_numpy(token_ids),
             labels=_of_next_token(token_ids, ends),
             loss_weights=_of_next_token(loss_mask, ends),
-            positions=torch.from_numpy(np.arange(ends[-1]) - np.repeat(ends[:-1], lengths)),
+            positions=torch.from_numpy(np.arange(ends[-1]) - np.repeat(ends[:-1] - np.asarray(firsts), lengths)),
             cu_seqlens=torch.from_numpy(ends.astype(np.int32)),
             signals={name: _of_next_token(values, ends) for name, values in signals.items()},
             sample_ids=[document.sample_id for document in documents],
+            parents=parents,
+            segment_of=layout.segment_of,
             _max_seqlen=max(lengths),
         )
 
@@ -101,11 +114,11 @@ class PackedBatch:
     @property
     def num_real_tokens(self) -> int:
         """T without the padding."""
-        return int(self.cu_seqlens[len(self.sample_ids)])
+        return int(self.cu_seqlens[self.segment_of[-1] + 1]) if self.segment_of else 0
 
     @property
     def max_seqlen(self) -> int:
-        """Tokens of the longest document, the padding among them."""
+        """Tokens of the longest segment, the padding among them."""
         if self._max_seqlen is None:
             self._max_seqlen = int((self.cu_seqlens[1:] - self.cu_seqlens[:-1]).max())
         return self._max_seqlen
@@ -114,6 +127,20 @@ class PackedBatch:
     def logit_positions(self) -> Tensor:
         """[m] int64: the t whose label counts; only there does a model have to compute logits."""
         return torch.nonzero(self.loss_weights, as_tuple=True)[0]
+
+    @property
+    def document_of_token(self) -> Tensor:
+        """[T] int64: the document of each token. Only those of labels can be relied on: a shared prompt and the
+        padding belong to none."""
+        documents = torch.zeros(len(self.parents), dtype=torch.int64)
+        documents[torch.tensor(self.segment_of, dtype=torch.int64)] = torch.arange(len(self.segment_of))
+        return documents.repeat_interleave(self.cu_seqlens.diff().long())
+
+    def of_document(self, values: Tensor, document: int) -> Tensor:
+        """What a row of values [T] holds for the tokens of one document, those that it shares among them."""
+        segment = self.segment_of[document]
+        parts = [part for part in (self.parents[segment], segment) if part != NO_PARENT]
+        return torch.cat([values[int(self.cu_seqlens[part]) : int(self.cu_seqlens[part + 1])] for part in parts])
 
     def padded_to(self, num_tokens: int) -> PackedBatch:
         """The batch with one more padding document, so that T is `num_tokens`."""
@@ -132,6 +159,7 @@ class PackedBatch:
             positions=torch.cat([self.positions, torch.arange(missing)]),
             cu_seqlens=torch.cat([self.cu_seqlens, self.cu_seqlens.new_tensor([num_tokens])]),
             signals={name: pad(signal) for name, signal in self.signals.items()},
+            parents=[*self.parents, NO_PARENT],
             _max_seqlen=None,
         )
 
@@ -149,13 +177,13 @@ class PackedBatch:
 
 
 def _joined(rows: Sequence[Sequence[float]], padding: int, fill: int, dtype: npt.DTypeLike) -> npt.NDArray[np.generic]:
-    """[T]: the documents' values end to end, then the padding's."""
+    """[T]: the segments' values end to end, then the padding's."""
     arrays = [np.asarray(row, dtype=dtype) for row in rows]
     return np.concatenate([*arrays, np.full(padding, fill, dtype=dtype)])
 
 
 def _of_next_token(values: npt.NDArray[np.generic], ends: npt.NDArray[np.int64]) -> Tensor:
-    """[T]: at t the value of t + 1, and 0 at the last token of each document."""
+    """[T]: at t the value of t + 1, and 0 at the last token of each segment."""
     shifted = np.roll(values, -1)
     shifted[ends[1:] - 1] = 0
     return torch.from_numpy(shifted)

@@ -1,17 +1,19 @@
 """Packed causal attention on torch's scaled_dot_product_attention, plugged into Megatron-core's layer spec.
 
 Megatron-core's own local attention refuses packed sequences. This core takes thd tensors (all documents of a
-micro-batch in one row), applies the rotary embedding at given positions, and attends inside documents only.
+micro-batch in one row), applies the rotary embedding at given positions, and attends inside documents only. A segment
+may go on from another one, its parent (a prompt that several answers share): it attends to the parent as well.
 With a key-value cache it also serves generation over ragged prompts. Under context parallelism each rank has two
 chunks of the row: documents that lie whole in a chunk need nothing from elsewhere, for the others keys and values
 are gathered over the group.
 
 Shape legend: T tokens of this rank, H query heads, K key-value heads, D head dim, n documents of a group, L longest
-document of a group, B cached sequences, S cache length (all per tensor-parallel rank).
+document of a group, P tokens of a parent, S keys of a query, B cached sequences (all per tensor-parallel rank).
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,6 +23,7 @@ from megatron.core.packed_seq_params import PackedSeqParams
 from megatron.core.transformer.module import MegatronModule
 from megatron.core.transformer.transformer_config import TransformerConfig
 from torch import Tensor
+from torch.nn.attention.bias import causal_lower_right
 
 from megatron_redone.models.kv_cache import KVCache
 from megatron_redone.parallel.context import Axis
@@ -42,6 +45,8 @@ class DocumentGroup:
     """Where a token is real; None when nothing is padded."""
     span: slice | None = None
     """The part of the row that the documents are, one after the other and without padding; None where they are not."""
+    parent: slice | None = None
+    """The part of the row that all of them go on from; None where they start anew."""
 
 
 @dataclass
@@ -113,7 +118,9 @@ def _rotate(x_THD: Tensor, cos_T1D: Tensor, sin_T1D: Tensor) -> Tensor:
     return result
 
 
-def _group_documents(spans: list[tuple[int, int]], device: torch.device) -> tuple[list[DocumentGroup], list[Tensor]]:
+def _group_documents(
+    spans: list[tuple[int, int]], device: torch.device, parent: slice | None = None
+) -> tuple[list[DocumentGroup], list[Tensor]]:
     """Groups documents (start, length) by the power of two of their length, so that padding stays under half.
 
     Returns the groups, and the places of the tokens that each group's output holds.
@@ -136,7 +143,10 @@ def _group_documents(spans: list[tuple[int, int]], device: torch.device) -> tupl
         )
         groups.append(
             DocumentGroup(
-                token_index.to(device), valid.to(device) if padded else None, slice(first, last) if adjacent else None
+                token_index.to(device),
+                valid.to(device) if padded else None,
+                slice(first, last) if adjacent else None,
+                parent,
             )
         )
     return groups, order
@@ -160,15 +170,36 @@ def _spans_here(lengths: list[int], cp_size: int, cp_rank: int) -> tuple[list[tu
     return whole, cut
 
 
+def _segments_after(
+    spans: list[tuple[int, int]], parents: Sequence[int], device: torch.device
+) -> tuple[list[DocumentGroup], list[Tensor]]:
+    """The groups of segments that start anew, then those of the segments that go on from each parent."""
+    children: dict[int, list[tuple[int, int]]] = {}
+    for span, parent in zip(spans, parents, strict=True):
+        children.setdefault(parent, []).append(span)
+    groups, order = [], []
+    for parent, members in sorted(children.items()):
+        start, length = spans[parent]
+        before = slice(start, start + length) if parent >= 0 else None
+        found, places = _group_documents(members, device, before)
+        groups += found
+        order += places
+    return groups, order
+
+
 def _attend_short(query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
-    """Causal attention [n, H, L, D] by two matrix products over query [n, H, L, D], key and value [n, K, L, D]."""
+    """Causal attention [n, H, L, D] by two matrix products of query, the last L of key and value [n, K, S, D]."""
     n, heads, length, dim = query.shape
-    groups = heads // key.size(1)
+    groups, seen = heads // key.size(1), key.size(2)
     scores = (query * scale).reshape(n, -1, groups * length, dim) @ key.transpose(-1, -2)
-    later = torch.ones(length, length, dtype=torch.bool, device=query.device).triu(1)
-    scores = scores.view(n, -1, groups, length, length).masked_fill(later, float("-inf"))
+    scores = scores.view(n, -1, groups, length, seen).masked_fill(~_last_causal(query, key), float("-inf"))
     weights = scores.softmax(-1, dtype=torch.promote_types(scores.dtype, torch.float32)).to(value.dtype)
-    return (weights.view(n, -1, groups * length, length) @ value).view(n, heads, length, dim)
+    return (weights.view(n, -1, groups * length, seen) @ value).view(n, heads, length, dim)
+
+
+def _after_parent(parent_PKD: Tensor, own: Tensor) -> Tensor:
+    """Keys or values [n, K, P + L, D] of n segments [n, K, L, D] behind those of the parent that they share."""
+    return torch.cat([parent_PKD.transpose(0, 1).expand(own.size(0), -1, -1, -1), own], dim=2)
 
 
 def _last_causal(query: Tensor, key: Tensor) -> Tensor:
@@ -184,13 +215,18 @@ def pack_sequence(
     rope_theta: float,
     dtype: torch.dtype,
     cp: Axis | None = None,
+    parents: Sequence[int] | None = None,
 ) -> PackedSequence:
     """What the attention of every layer needs to know of a packed micro-batch.
 
     Args:
-        cu_seqlens: borders of the documents of the whole row, int32 [number of documents + 1], from 0 to its length.
+        cu_seqlens: borders of the segments of the whole row, int32 [number of segments + 1], from 0 to its length.
         positions_T: position of each token of the whole row in its document.
         cp: the ranks over which the row is split; None where each has it whole.
+        parents: for each segment the one that it goes on from, -1 where it starts anew; None: each is a document.
+
+    Raises:
+        ValueError: parents in a row that is split.
     """
     lengths, device = cu_seqlens.diff().tolist(), positions_T.device
     size, rank = (cp.size, cp.rank) if cp is not None else (1, 0)
@@ -198,7 +234,12 @@ def pack_sequence(
         positions_T = positions_T[local_index(sum(lengths), size, rank).to(device)]
     cos, sin = rotary_tables(positions_T, config.kv_channels, rope_theta, dtype)
     spans, cut = _spans_here(lengths, size, rank)
-    groups, order = _group_documents(spans, device)
+    if parents is None or max(parents, default=-1) < 0:
+        groups, order = _group_documents(spans, device)
+    elif size > 1:
+        raise ValueError(f"segments that go on from others in a row that is split over cp={size}; do not share prompts")
+    else:
+        groups, order = _segments_after(spans, parents, device)
     order += [torch.arange(part.queries.start, part.queries.stop) for part in cut]
     joined = torch.cat(order)
     in_order = bool((joined.diff() > 0).all())
@@ -269,8 +310,13 @@ class PackedAttention(MegatronModule):
                 (x[index] if span is None else x[span].unflatten(0, index.shape)).transpose(1, 2)  # [n, heads, L, D]
                 for x in (query, key, value)
             )
+            if group.parent is not None:
+                k, v = (_after_parent(x[group.parent], own) for x, own in ((key, k), (value, v)))
             if query.device.type == "cpu" and index.size(1) <= SHORT_DOCUMENT_TOKENS.get(query.dtype, OTHERWISE_SHORT):
                 out = _attend_short(q, k, v, self.scale)
+            elif group.parent is not None:
+                mask = causal_lower_right(q.size(2), k.size(2))
+                out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=self.scale, enable_gqa=True)
             else:
                 out = F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=self.scale, enable_gqa=True)
             out = out.transpose(1, 2)  # [n, L, H, D]

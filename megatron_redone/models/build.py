@@ -237,11 +237,13 @@ class ModelChunks(Sequence[CausalLM]):
         for chunk in self.chunks:
             chunk.train(training)
 
-    def packed(self, cu_seqlens: Tensor, positions_T: Tensor, *, split: bool = True) -> PackedSequence:
+    def packed(
+        self, cu_seqlens: Tensor, positions_T: Tensor, *, split: bool = True, parents: Sequence[int] | None = None
+    ) -> PackedSequence:
         """The packed-sequence parameters of a row for this model; see `pack_sequence`."""
         axis = self.context.cp if split and self.context.cp.size > 1 else None
         return pack_sequence(
-            cu_seqlens, positions_T, self.config, self.shape.rope_theta, self.config.params_dtype, axis
+            cu_seqlens, positions_T, self.config, self.shape.rope_theta, self.config.params_dtype, axis, parents
         )
 
     def sharded_state_dict(self) -> dict[str, Any]:

@@ -75,9 +75,8 @@ class NemoAlignerUpdate:
             elif message.kind == "accumulate":
                 places = message.values["groups"]
                 minibatch = [document for place in places for document in documents[place]]
-                batches, _ = balanced_microbatches(
-                    minibatch, self.config.max_tokens_per_microbatch, self.engine, self.config.signals
-                )
+                limit, shared = self.config.max_tokens_per_microbatch, self.config.share_prompts
+                batches, _ = balanced_microbatches(minibatch, limit, self.engine, self.config.signals, shared)
                 metrics = self.engine.accumulate_gradients(batches, self.objective)
                 self._talk.reply("metrics", {"metrics": metrics})
             elif message.kind == "update":

@@ -32,7 +32,7 @@ WRITTEN = frozenset((
 
 HOW_WE_RUN = frozenset((
     "kind", "per_seed", "threads", "backend", "nemo_aligner.python", "watchdog_minutes", "reference_cache",
-    "max_tokens_per_microbatch", "checkpoint.in_background", "checkpoint.on_damage",
+    "max_tokens_per_microbatch", "share_prompts", "checkpoint.in_background", "checkpoint.on_damage",
     "parallel.distributed_optimizer", "parallel.overlap", "parallel.moe_dispatcher",
 ))  # fmt: skip
 """Keys that change no number of a run of ours, or that ask for what its program decides by itself."""

@@ -97,6 +97,9 @@ class DAPOConfig(StrictModel):
     """Groups of one optimizer step."""
     max_tokens_per_microbatch: int = Field(32_768, ge=16)
     """Tokens of a packed micro-batch; it does not change the result."""
+    share_prompts: bool = True
+    """Answers to one prompt are packed behind it, and it is computed once instead of once an answer; it does not change
+    the result. Without effect under context parallelism, with router_replay and where a loss balances experts."""
     clip_ratio_low: float = Field(0.2, gt=0, lt=1)
     clip_ratio_high: float = Field(0.28, gt=0)
     dual_clip: float | None = Field(10.0, gt=1)

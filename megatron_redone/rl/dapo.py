@@ -162,7 +162,8 @@ class NativeUpdate:
 
     def step(self, minibatch: Sequence[Document], rollout: int) -> dict[str, float]:
         """One of them."""
-        batches, _ = balanced_microbatches(minibatch, self.config.max_tokens_per_microbatch, self.engine, self.signals)
+        limit, shared = self.config.max_tokens_per_microbatch, self.config.share_prompts
+        batches, _ = balanced_microbatches(minibatch, limit, self.engine, self.signals, shared)
         return self.engine.train_step(batches, self.objective, rate_of(self.config, rollout))
 
 

@@ -88,7 +88,8 @@ def _logprobs(
 ) -> list[Sequence[float]]:
     run.forward_tokens += sum(len(document) for document in documents)
     temperature = config.generation.temperature or 1.0
-    return list(document_logprobs(documents, config.max_tokens_per_microbatch, engine, temperature))
+    limit, shared = config.max_tokens_per_microbatch, config.share_prompts
+    return list(document_logprobs(documents, limit, engine, temperature, shared))
 
 
 def _group_shares(groups: Sequence[Group], kept: Sequence[bool]) -> list[Sequence[float]]:

@@ -156,6 +156,9 @@ class DPOConfig(StrictModel):
     """A prompt given as text is the user's turn, or stands in the chat template already."""
     max_tokens_per_microbatch: int = Field(8192, ge=16)
     """Tokens of a packed micro-batch of whole pairs; it does not change the result."""
+    share_prompts: bool = True
+    """The prompt of a pair is computed once for both answers; it does not change the result. Without effect under
+    context parallelism and where a loss balances experts."""
     epochs: float | None = Field(None, gt=0)
     """Passes over the pairs; give this or `steps`."""
     steps: int | None = Field(None, ge=1)

@@ -14,6 +14,7 @@ import torch
 
 from megatron_redone.common.errors import DataError
 from megatron_redone.common.seeding import rng
+from megatron_redone.data.batch import PackedBatch
 from megatron_redone.data.document import Document
 from megatron_redone.objectives.dpo import DPO
 from megatron_redone.training.batches import paired_microbatches
@@ -70,7 +71,7 @@ def dpo(
         documents = [pair_with_signals(pairs, place, reference, objective) for place in places]
         documents = with_sft_shares(documents, config.sft.group_pairs)
         run.trained_tokens += sum(len(document) for pair in documents for document in pair)
-        batches = paired_microbatches(documents, config.max_tokens_per_microbatch, engine, objective.signals)
+        batches = _microbatches(config, documents, objective, engine)
         rate = learning_rate(config.optimizer, number, num_steps)
         metrics = {**engine.train_step(batches, objective, rate), "learning_rate": rate}
         if validation is not None and (number + 1 == num_steps or (number + 1) % config.validation_every == 0):
@@ -131,6 +132,13 @@ def with_sft_shares(pairs: Sequence[PairOfDocuments], group_pairs: int | None) -
     return found
 
 
+def _microbatches(
+    config: DPOConfig, pairs: Sequence[tuple[Document, Document]], objective: DPO, engine: MegatronEngine
+) -> list[PackedBatch]:
+    limit = config.max_tokens_per_microbatch
+    return paired_microbatches(pairs, limit, engine, objective.signals, config.share_prompts)
+
+
 @torch.no_grad()
 def validation_metrics(
     config: DPOConfig, pairs: PairSet, reference: ReferenceLogprobs, objective: DPO, engine: MegatronEngine
@@ -140,7 +148,7 @@ def validation_metrics(
     places = range(min(len(pairs), config.validation.pairs))
     documents = [pair_with_signals(pairs, place, reference, objective) for place in places]
     documents = with_sft_shares(documents, config.sft.group_pairs)
-    batches = paired_microbatches(documents, config.max_tokens_per_microbatch, engine, objective.signals)
+    batches = _microbatches(config, documents, objective, engine)
     sums: dict[str, tuple[float, float]] = {}
     coefficients: dict[str, float] = {}
     for batch, row in zip(batches, engine.logprobs(batches), strict=True):

@@ -381,11 +381,9 @@ class MegatronEngine:
 def labelled_tokens(batch: PackedBatch) -> LabelledTokens:
     """The tokens of a packed micro-batch that carry a loss weight."""
     positions = batch.logit_positions
-    lengths = batch.cu_seqlens.diff()
-    document = torch.repeat_interleave(torch.arange(lengths.numel()), lengths.long())
     return LabelledTokens(
         weights_N=batch.loss_weights[positions],
-        document_N=document[positions],
+        document_N=batch.document_of_token[positions],
         signals={name: values[positions] for name, values in batch.signals.items() if not name.startswith(EXPERTS)},
     )
 

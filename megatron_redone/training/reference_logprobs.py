@@ -54,7 +54,14 @@ class ReferenceLogprobs:
         digest.update(np.asarray(document.loss_mask, dtype=np.bool_).tobytes())
         return digest.digest()[:KEY_BYTES]
 
-    def fill(self, documents: Iterable[Document], engine: MegatronEngine, max_tokens: int, name: str = "") -> int:
+    def fill(
+        self,
+        documents: Iterable[Document],
+        engine: MegatronEngine,
+        max_tokens: int,
+        name: str = "",
+        share_prompts: bool = True,
+    ) -> int:
         """Computes what is missing with the engine's model as it is now; returns how many documents that were.
 
         A collective. All ranks give the same documents.
@@ -62,12 +69,13 @@ class ReferenceLogprobs:
         Args:
             max_tokens: of a packed micro-batch.
             name: what logs call the stage.
+            share_prompts: as in `balanced_microbatches`.
         Raises:
             Interrupted: a stop was asked for; what is computed stays.
         """
         computed = 0
         for batch in _batches(self._missing(documents)):
-            values = document_logprobs(batch, max_tokens, engine)
+            values = document_logprobs(batch, max_tokens, engine, share_prompts=share_prompts)
             self._open(self.context.on_main(lambda batch=batch, values=values: self._write(batch, values)))  # type: ignore[misc]
             computed += len(batch)
             if self.context.is_main:

@@ -57,7 +57,7 @@ class Rows:
     def forward(self, chunk: Any, batch: PackedBatch) -> Tensor:
         """A chunk's output: hidden states, or on the last one logits [m, vocabulary / tp] of our labels, filled up."""
         device = self.context.device
-        packed = self.model.packed(batch.cu_seqlens, batch.positions.to(device))
+        packed = self.model.packed(batch.cu_seqlens, batch.positions.to(device), parents=batch.parents)
         packed.logit_positions_N = _filled_up(self._labels_here(batch).rows_n).to(device)
         index = self._index(batch)
         tokens = batch.tokens[index].to(device)

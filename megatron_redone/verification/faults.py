@@ -36,7 +36,7 @@ def _leaking_packing() -> AbstractContextManager[Any]:
     from megatron_redone.models.attention import pack_sequence
 
     def one_document(cu_seqlens: Tensor, positions_T: Tensor, *rest: Any, **named: Any) -> Any:
-        return pack_sequence(cu_seqlens[[0, -1]], positions_T, *rest, **named)
+        return pack_sequence(cu_seqlens[[0, -1]], positions_T, *rest[:4], **named)  # without the parents
 
     return mock.patch("megatron_redone.models.build.pack_sequence", one_document)
 

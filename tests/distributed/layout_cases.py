@@ -55,14 +55,29 @@ def documents(step: int, vocab_size: int) -> list[Document]:
     return found
 
 
+def answers(vocab_size: int) -> list[Document]:
+    """Documents of which six are answers to two prompts, in an order that mixes them."""
+    generator = torch.Generator().manual_seed(9)
+    prompts = torch.randint(0, vocab_size, (2, 18), generator=generator).tolist()
+    found = []
+    for index, (which, length) in enumerate(((0, 6), (1, 3), (0, 1), (1, 9), (0, 13), (1, 7))):
+        ids = [*prompts[which], *torch.randint(0, vocab_size, (length,), generator=generator).tolist()]
+        advantages, noise = torch.randn(2, len(ids), generator=generator)
+        signals = {"advantages": advantages.tolist(), "old_logprobs": (noise * 0.3 - 5.5).tolist()}
+        found.append(Document(ids, [0.0] * 18 + [1.0] * length, f"answer-{index}", signals))
+    return [*found, *documents(9, vocab_size)[:3]]
+
+
 def trajectory(context: ParallelContext, shape: ModelShape, max_tokens: int = 40) -> dict[str, Any]:
-    """Two next-token steps and two DAPO steps, then log-probabilities and samples."""
+    """Two next-token steps and three of DAPO (the last with shared prompts), then log-probabilities and samples."""
     engine = MegatronEngine(shape, context, OptimizerConfig(lr=LEARNING_RATE, weight_decay=0.1, epsilon=EPSILON))
     engine.load_hf_weights(SpreadWeights(shape, 7), "test weights")
     metrics = []
     for step, objective in enumerate((NextToken(), DAPO(), NextToken(), DAPO())):
         batches, _ = balanced_microbatches(documents(step, shape.vocab_size), max_tokens, engine, SIGNALS)
         metrics.append(engine.train_step(batches, objective, LEARNING_RATE))
+    shared, _ = balanced_microbatches(answers(shape.vocab_size), max_tokens, engine, SIGNALS, share_prompts=True)
+    metrics.append(engine.train_step(shared, DAPO(), LEARNING_RATE))
     generator = MegatronGenerator(engine.model, context, max_sequences=8)
     prompts = [list(range(3, 3 + length)) for length in (4, 11, 7)]
     params = SamplingParams(max_new_tokens=6, num_samples=2, stop_ids=(1,), seed=3)
@@ -73,8 +88,8 @@ def trajectory(context: ParallelContext, shape: ModelShape, max_tokens: int = 40
     return {
         "loss": [step["loss"] for step in metrics],
         "grad_norm": [step["grad_norm"] for step in metrics],
-        "clip_share": [metrics[1]["clip_share"], metrics[3]["clip_share"]],
-        "entropy": [metrics[1]["entropy"], metrics[3]["entropy"]],
+        "clip_share": [metrics[step]["clip_share"] for step in (1, 3, 4)],
+        "entropy": [metrics[step]["entropy"] for step in (1, 3, 4)],
         "weights": {name: tensor.clone() for name, tensor in engine.export_hf_weights()},
         "alone": [c.token_ids for c in generator.generate(prompts[:1], params, ["a"])[0]],  # replicas without a prompt
         "tokens": [[c.token_ids for c in group] for group in completions],

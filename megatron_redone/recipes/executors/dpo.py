@@ -130,7 +130,8 @@ def _reference(
                 "log-probabilities would be of other tokens: take a reference with the same tokenizer"
             )
     for pairs in sets:
-        reference.fill(all_documents(pairs), scorer, config.max_tokens_per_microbatch, execution.run.id)
+        limit = config.max_tokens_per_microbatch
+        reference.fill(all_documents(pairs), scorer, limit, execution.run.id, config.share_prompts)
     if execution.context.is_main:
         atomic_write_json(execution.work / "reference.json", {"model_sha256": weights["sha256"], "of": name})
     return reference

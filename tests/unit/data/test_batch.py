@@ -96,5 +96,7 @@ def test_moving_a_batch_keeps_everything() -> None:
         batch.cu_seqlens,
         {},
         batch.sample_ids,
+        batch.parents,
+        batch.segment_of,
     )
     assert bare.max_seqlen == 3
