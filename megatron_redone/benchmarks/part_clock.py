@@ -127,7 +127,7 @@ class ClockedEngine:
     ) -> dict[str, float]:
         """See `MegatronEngine`."""
         self._clock.enter(UPDATE)
-        self._clock.current.trained_tokens += sum(batch.num_real_tokens for batch in microbatches)
+        self._clock.current.trained_tokens += sum(batch.num_document_tokens for batch in microbatches)
         metrics = self._engine.train_step(microbatches, objective, learning_rate)
         if self._step_is_update:
             self._clock.end_step()

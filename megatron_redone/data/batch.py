@@ -117,6 +117,11 @@ class PackedBatch:
         return int(self.cu_seqlens[self.segment_of[-1] + 1]) if self.segment_of else 0
 
     @property
+    def num_document_tokens(self) -> int:
+        """Tokens of the documents; a prompt counts as often as it is shared."""
+        return sum(self.of_document(self.tokens, place).numel() for place in range(len(self.segment_of)))
+
+    @property
     def max_seqlen(self) -> int:
         """Tokens of the longest segment, the padding among them."""
         if self._max_seqlen is None:

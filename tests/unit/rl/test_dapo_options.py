@@ -106,7 +106,9 @@ class Scoring:
 def scored(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     temperatures: list[float] = []
 
-    def logprobs(documents: Any, max_tokens: int, engine: Any, temperature: float) -> list[list[float]]:
+    def logprobs(
+        documents: Any, max_tokens: int, engine: Any, temperature: float, share_prompts: bool
+    ) -> list[list[float]]:
         temperatures.append(temperature)
         return [[-t / 10 * w for t, w in zip(d.token_ids, d.loss_mask, strict=True)] for d in documents]
 

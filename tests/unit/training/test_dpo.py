@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -16,6 +15,7 @@ from megatron_redone.common.errors import DataError
 from megatron_redone.data.batch import PackedBatch
 from megatron_redone.data.chat_template import ChatTemplate
 from megatron_redone.data.conversation import Message
+from megatron_redone.models.presets import get_preset
 from megatron_redone.objectives.base import Objective
 from megatron_redone.parallel.context import ParallelContext
 from megatron_redone.training.config import DPOConfig
@@ -58,9 +58,10 @@ class ScoringEngine:
 
     def __init__(self, context: ParallelContext, rank: int = 0, replicas: int = 1) -> None:
         self.context = SimpleNamespace(
-            dp=SimpleNamespace(rank=rank, size=replicas), gather_objects=lambda value, axis: [value],
-            on_main=context.on_main, is_main=True, maximum=context.maximum,
+            dp=SimpleNamespace(rank=rank, size=replicas), cp=SimpleNamespace(size=1),
+            gather_objects=lambda value, axis: [value], on_main=context.on_main, is_main=True, maximum=context.maximum,
         )  # fmt: skip
+        self.model = SimpleNamespace(shape=get_preset("qwen3-tiny"))
         self.row_multiple = 8
         self.scored = 0
         self.batches: list[list[PackedBatch]] = []
@@ -273,8 +274,9 @@ def test_pairs_stay_together_whatever_the_replicas(
                     assert batch.num_real_tokens <= settings.max_tokens_per_microbatch
                     assert batch.sample_ids[::2] == batch.sample_ids[1::2]
                     found += batch.sample_ids[::2]
-                    borders = batch.cu_seqlens.tolist()
-                    documents = [batch.tokens[a:b].tolist() for a, b in itertools.pairwise(borders)]
+                    documents = [
+                        batch.of_document(batch.tokens, place).tolist() for place in range(len(batch.sample_ids))
+                    ]
                     for place, sample in enumerate(batch.sample_ids):
                         index = pairs.ids.index(sample)
                         assert documents[place] == pairs.documents(index)[place % 2].token_ids

@@ -61,6 +61,7 @@ def test_every_document_can_be_read_from_the_row(rows: list[Document], multiple:
     batch = PackedBatch.from_documents(rows, pad_to_multiple_of=multiple, share_prompts=True)
     alone = [PackedBatch.from_documents([row]) for row in rows]
     assert batch.sample_ids == [row.sample_id for row in rows]
+    assert batch.num_document_tokens == sum(map(len, rows))
     assert batch.num_real_tokens == sum(
         tokens_with_shared_prompt([rows[index] for index in group]) for group in prompt_groups(rows)
     )
