@@ -174,6 +174,34 @@ def benchmark_rollout_command(
     benchmark_rollout(settings, overrides or [], out)
 
 
+@benchmark_app.command("sync")
+def benchmark_sync_command(
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(help="More: `servers.urls=[http://node7:8600] servers.transfer_folder=/shared/weights`."),
+    ] = None,
+    preset: Annotated[str | None, typer.Option(help="Shape by name, with random weights: `qwen3-30m`.")] = None,
+    model: Annotated[Path | None, typer.Option(help="Hugging Face model folder instead.")] = None,
+    ways: Annotated[
+        str, typer.Option(help="copy, the limit, then some of export, checked, vllm and servers.")
+    ] = "copy,export,checked",
+    rounds: Annotated[int, typer.Option(help="Rounds; all ways are gone once in each.")] = 3,
+    precision: Annotated[str, typer.Option(help="bf16 or fp32.")] = "bf16",
+    out: Annotated[Path | None, typer.Option(help="JSON file for everything that was measured.")] = None,
+) -> None:
+    """How long weights take from the trainer to vLLM or to servers, against a copy of the same bytes."""
+    from megatron_redone.cli.benchmark_sync import benchmark_sync
+
+    settings = {
+        "preset": preset if preset or model else "qwen3-30m",
+        "model": model and str(model),
+        "ways": [name for name in ways.split(",") if name],
+        "rounds": rounds,
+        "parallel": {"precision": precision},
+    }
+    benchmark_sync(settings, overrides or [], out)
+
+
 @benchmark_app.command("rl")
 def benchmark_rl_command(
     overrides: Annotated[
