@@ -120,5 +120,5 @@ def _seconds(one: dict[str, Any], efficiency: float) -> float:
     peak = one["matmul_flops_per_second"] / one["world_size"]
     cpu = get_accelerator("cpu", peak_tflops=peak / 1e12)
     work = Workload(settings["sequence_length"], settings["rows"], settings["document_length"])
-    gpu = replace(cpu, efficiency=efficiency)
+    gpu = replace(cpu, kernels=cpu.kernels.scaled(efficiency / cpu.kernels.dense))
     return step_time(get_preset(settings["preset"]), parallel, one["world_size"], work, gpu).seconds

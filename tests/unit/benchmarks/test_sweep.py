@@ -64,8 +64,8 @@ def test_an_expectation_never_looks_at_its_own_time() -> None:
     second = {**measurement(2.0), "layout": "b"}
     slower = {**measurement(4.0), "layout": "b"}
     even, uneven = rows_of([first, second]), rows_of([first, slower])
-    assert even[0].expected_seconds == pytest.approx(2.0, rel=0.03)
+    assert even[0].expected_seconds == pytest.approx(2.0, rel=0.06)
     assert uneven[1].expected_seconds == even[1].expected_seconds and uneven[1].seconds == 4.0
-    assert uneven[0].expected_seconds == pytest.approx(4.0, rel=0.03)
+    assert uneven[0].expected_seconds == pytest.approx(4.0, rel=0.06)
     assert rows_of([first])[0].expected_seconds is None
     assert even[0].static_mib == pytest.approx(even[0].expected_static_mib)
