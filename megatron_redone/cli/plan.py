@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import typer
+from rich.console import Console
 from rich.table import Table
 
 from megatron_redone.common.errors import ConfigError, InputError
@@ -21,6 +24,10 @@ from megatron_redone.planning.hardware import Accelerator, get_accelerator
 from megatron_redone.planning.memory import Workload
 from megatron_redone.planning.pages import CERTIFIED, GIB, MEMORY_PARTS, StagePlan, as_json, as_markdown
 from megatron_redone.planning.search import layout_problems, plan_layout, search
+
+PRECISIONS = ("bf16", "fp32")
+NARROWEST = 120
+"""Characters of a line: a narrower terminal wraps it."""
 
 
 @dataclass(frozen=True)
@@ -59,12 +66,35 @@ def plan(request: PlanRequest) -> None:
         InputError: an unknown model or profile, neither a recipe nor a model.
         ConfigError: a layout that cannot run.
     """
+    if problems := list(_problems(request)):
+        raise ConfigError(problems)
     if request.recipe is not None:
         _plan_recipe(request, request.recipe)
     elif request.model is not None:
         _plan_model(request, request.model)
     else:
         raise InputError("neither a recipe nor --model: give one, for example --model qwen3-8b")
+
+
+def _problems(request: PlanRequest) -> Iterator[str]:
+    """Every option that has no meaning, with the value and the rule."""
+    if request.precision not in PRECISIONS:
+        yield f"--precision {request.precision}: is none of {', '.join(PRECISIONS)}; take bf16 for a GPU"
+    for name, value in (
+        ("--peak-tflops", request.peak_tflops),
+        ("--memory-gib", request.memory_gib),
+        ("--imbalance", request.imbalance),
+        ("--dollars", request.dollars),
+    ):
+        if value is not None and not (math.isfinite(value) and (value > 0 or name == "--dollars")):
+            yield f"{name} {value:g}: must be a finite number above 0; change it, or leave it out"
+    if request.document_length is not None and request.document_length > request.seq:
+        yield (
+            f"--document-length {request.document_length} is more than --seq {request.seq}: documents are packed "
+            "whole; lower it, or leave it out for one document a row"
+        )
+    if request.recipe is not None and "=" in request.recipe.name and not request.recipe.exists():
+        yield f"{request.recipe}: a setting stands where the file of a recipe is expected; name the file before it"
 
 
 def _plan_recipe(request: PlanRequest, path: Path) -> None:
@@ -157,6 +187,7 @@ def _given(
 
 
 def _print(plans: list[StagePlan], gpu: Accelerator) -> None:
+    console = Console(width=max(Console().width, NARROWEST))
     for one in plans:
         work = one.work
         rows = f"{work.global_batch} rows of {work.sequence_length:,} tokens a step"
@@ -176,19 +207,19 @@ def _print(plans: list[StagePlan], gpu: Accelerator) -> None:
                 f"{time.bubble_share:.0%}",
                 f"{time.seconds:.2f} s",
             )
-        CONSOLE.print(table)
+        console.print(table)
         for planned in (one.chosen, *one.others):
-            CONSOLE.print(f"{planned.layout()}: {'; '.join(planned.reasons())}", highlight=False)
+            console.print(f"{planned.layout()}: {'; '.join(planned.reasons())}", highlight=False)
         fullest = one.chosen.fullest
         parts = ", ".join(f"{part} {getattr(fullest, part) / GIB:.2f}" for part in MEMORY_PARTS)
-        CONSOLE.print(f"memory of the fullest rank in GiB: {parts}", highlight=False)
+        console.print(f"memory of the fullest rank in GiB: {parts}", highlight=False)
         if one.hours is not None:
             cost = one.dollars(gpu)
             price = "" if cost is None else f", ${cost:,.0f} at ${gpu.dollars_per_hour:.2f} a rank and hour"
-            CONSOLE.print(f"{one.steps:,} steps: {one.hours:,.2f} hours{price}", highlight=False)
+            console.print(f"{one.steps:,} steps: {one.hours:,.2f} hours{price}", highlight=False)
         if not one.chosen.fits:
-            CONSOLE.print("does not fit: " + one.chosen.reasons()[0], highlight=False)
-    CONSOLE.print(CERTIFIED, style="dim", highlight=False)
+            console.print("does not fit: " + one.chosen.reasons()[0], highlight=False)
+    console.print(CERTIFIED, style="dim", highlight=False)
 
 
 def _write(out: Path, plans: list[StagePlan], gpu: Accelerator, request: PlanRequest) -> None:

@@ -30,9 +30,8 @@ def plan_command(
     document_length: Annotated[int | None, typer.Option(min=1, help="Mean tokens of a document.")] = None,
     labelled: Annotated[float, typer.Option(min=0, max=1, help="Share of tokens with a loss.")] = 1.0,
     imbalance: Annotated[
-        float,
-        typer.Option(min=1, help="Tokens of the fullest rank of experts over the mean."),
-    ] = 1.0,
+        float, typer.Option(min=1, help="Tokens of the fullest rank of experts over the mean; 1: balanced.")
+    ] = 1.7,
     steps: Annotated[int | None, typer.Option(min=1, help="Optimizer steps, for time and cost.")] = None,
     layout: Annotated[
         list[str] | None, typer.Option(help="`tp=2,pp=4,...`: plan this instead of searching; may be repeated.")

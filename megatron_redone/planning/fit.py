@@ -67,3 +67,13 @@ def fit(ratio: Callable[[Fitted, int], float], count: int) -> Fitted:
         if not moved:
             step /= 2
     return best
+
+
+def fit_one(ratio: Callable[[float, int], float], count: int, *, first: float, spread: float) -> float:
+    """The same for a single figure, over a grid of one percent steps."""
+
+    def cost(figure: float) -> float:
+        errors = sum((math.log(ratio(figure, place)) / MODEL_ERROR) ** 2 for place in range(count))
+        return errors + (math.log(figure / first) / math.log(spread)) ** 2
+
+    return min((first * 1.01**step for step in range(-150, 70)), key=cost)

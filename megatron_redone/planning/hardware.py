@@ -69,7 +69,7 @@ class Accelerator:
 
 
 H100_KERNELS = Kernels(dense=0.586, experts=0.475, attention=0.40, operation_seconds=8.0e-6)
-H100_ROLLOUT_SHARE = 0.5
+H100_ROLLOUT_SHARE = 0.286
 
 ACCELERATORS = {
     "h100": Accelerator(

@@ -106,7 +106,7 @@ def test_the_search_puts_what_fits_first_and_fast_before_slow() -> None:
 def test_a_page_and_json_of_a_plan() -> None:
     chosen = plan_layout(SHAPE, layout(tp=2), 8, WORK, GPU)
     plan = StagePlan("target", "qwen3-8b", SHAPE, 8, WORK, chosen, steps=3600)
-    assert plan.hours == pytest.approx(chosen.time.seconds)
+    assert plan.hours is not None and plan.hours == pytest.approx(chosen.time.seconds)
     page = as_markdown([plan], GPU, "Plan", "redone plan")
     assert "| target | qwen3-8b | 8 |" in page and "| fits |" in page
     stage = as_json([plan], GPU)["stages"][0]
