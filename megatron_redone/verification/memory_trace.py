@@ -136,7 +136,10 @@ def trace_memory(
     Raises:
         ConfigError: the layout does not fit the model or the number of ranks.
     """
-    if problems := [*parallel.problems(world_size), *shape.layout_problems(parallel)]:
+    problems = [*parallel.problems(world_size), *shape.layout_problems(parallel)]
+    if shape.is_moe and parallel.moe_dispatcher != "alltoall":
+        problems.append(f"parallel.moe_dispatcher={parallel.moe_dispatcher}: only alltoall can be traced; leave it out")
+    if problems:
         raise ConfigError(problems)
     rank = pipeline_rank * (world_size // parallel.pp)
     with _fake_ranks(rank, world_size, parallel) as context:
