@@ -48,7 +48,7 @@ def test_lengths_are_spread_as_in_the_papers_data_and_rows_are_packed() -> None:
     config = settings(lengths="redone", sequence_length=16_384, rows=8)
     (rows,) = benchmark_rows(config, get_preset("qwen3-tiny"), None, 1)
     assert len(rows) == 8 and all(sum(map(len, row)) <= 16_384 for row in rows)
-    assert sum(len(document) for row in rows for document in row) > 0.95 * 8 * 16_384
+    assert sorted(sum(map(len, row)) for row in rows)[1] > 0.98 * 16_384  # one may be the loose end
     found = sorted(len(document) for row in rows for document in row)
     assert 250 < found[len(found) // 2] < 450 and found[-1] > 1500
     assert benchmark_rows(config, get_preset("qwen3-tiny"), None, 1) == [rows]
