@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field
 
@@ -22,6 +23,9 @@ class TrainBenchmarkConfig(StrictModel):
     """JSONL of conversations, packed as SFT packs them; by default documents of random tokens, every one a label."""
     document_length: int | None = Field(None, ge=2)
     """Tokens of a random document; by default a row is one document."""
+    lengths: Literal["fixed", "redone"] = "fixed"
+    """Of random documents. redone: log-normal with median 345 and 95th percentile 2,342, what RedOne tells of its SFT
+    data, cut at the row and packed best-fit."""
     sequence_length: int = Field(1024, ge=8)
     """Tokens of a packed row, which is one micro-batch."""
     rows: int = Field(1, ge=1)
@@ -43,6 +47,8 @@ class TrainBenchmarkConfig(StrictModel):
             yield f"preset={self.preset} and model={self.model}: give exactly one of them"
         if self.conversations is not None and self.model is None:
             yield f"conversations={self.conversations} without model: its tokenizer is needed; give a model folder"
+        if self.lengths != "fixed" and (self.conversations is not None or self.document_length is not None):
+            yield f"lengths={self.lengths} beside conversations or document_length: give one source of lengths"
         if self.document_length is not None and self.document_length > self.sequence_length:
             yield (
                 f"document_length={self.document_length} is more than sequence_length={self.sequence_length}; "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,6 +25,8 @@ from megatron_redone.training.model_folder import load_engine
 from megatron_redone.training.sft import Example, encode
 
 Row = list[Document]
+LOG_MEDIAN, LOG_SPREAD = math.log(345), math.log(2342 / 345) / 1.645
+"""Lengths of RedOne's SFT data: median 345 and 95th percentile 2,342 tokens."""
 
 
 def benchmark_engine(config: TrainBenchmarkConfig, context: ParallelContext) -> tuple[MegatronEngine, Tokenizer | None]:
@@ -41,7 +44,9 @@ def benchmark_rows(
     config: TrainBenchmarkConfig, shape: ModelShape, tokenizer: Tokenizer | None, num_steps: int
 ) -> list[list[Row]]:
     """The rows of every step; conversations come round again when they are used up."""
-    if config.conversations is None:
+    if config.lengths == "redone":
+        rows = itertools.cycle(_spread_rows(config, shape, num_steps * config.rows))
+    elif config.conversations is None:
         rows = _random_rows(config, shape)
     else:
         assert tokenizer is not None
@@ -58,6 +63,19 @@ def _random_rows(config: TrainBenchmarkConfig, shape: ModelShape) -> Iterator[Ro
             ids = random.integers(0, shape.vocab_size, length).tolist()
             row.append(Document(ids, [1.0] * length, f"{number}.{place}"))
         yield row
+
+
+def _spread_rows(config: TrainBenchmarkConfig, shape: ModelShape, num_rows: int) -> list[Row]:
+    """Random documents of log-normal lengths, packed; four times as many as fill the rows, since the last are loose."""
+    random = numpy_rng(config.seed, "benchmark lengths")
+    documents: list[Document] = []
+    filled = 0
+    while filled < 4 * num_rows * config.sequence_length:
+        length = int(min(max(2, random.lognormal(LOG_MEDIAN, LOG_SPREAD)), config.sequence_length))
+        ids = random.integers(0, shape.vocab_size, length).tolist()
+        documents.append(Document(ids, [1.0] * length, str(len(documents))))
+        filled += length
+    return pack_documents(documents, config.sequence_length, config.seed)[0]
 
 
 def _packed_rows(config: TrainBenchmarkConfig, path: Path, template: ChatTemplate) -> list[Row]:

@@ -45,6 +45,7 @@ class StepRecord:
     labelled_tokens: int
     flops: float
     loss: float
+    documents: int = 0
     peer_seconds: float | None = None
     peer_cpu_seconds: float | None = None
 
@@ -72,6 +73,8 @@ class TrainResult:
     device: str
     steps: list[StepRecord]
     ranks: list[RankRecord]
+    shape: dict[str, Any] = field(default_factory=dict)
+    """Of the model."""
     parts: dict[str, float] = field(default_factory=dict)
     """Share of a step's time by part (see `training/parts.py`); `communication` overlaps the others."""
 
@@ -136,6 +139,7 @@ def benchmark_train(
         device=torch.cuda.get_device_name() if context.device.type == "cuda" else "cpu",
         steps=steps,
         ranks=context.gather_from_all(_rank_record(engine, max(peaks))),
+        shape=engine.shape.model_dump(mode="json"),
         parts=parts,
     )
 
@@ -160,6 +164,7 @@ def _measured(engine: MegatronEngine, rows: Sequence[Sequence[Document]], sequen
         labelled_tokens=labelled,
         flops=training_flops(engine.shape, lengths, labelled),
         loss=metrics["loss"],
+        documents=len(documents),
     )
 
 

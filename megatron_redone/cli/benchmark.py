@@ -113,6 +113,7 @@ def as_json(config: TrainBenchmarkConfig, result: TrainResult) -> dict[str, Any]
         "cpu_seconds": [step.cpu_seconds for step in steps],
         "real_tokens": [step.real_tokens for step in steps],
         "total_tokens": [step.total_tokens for step in steps],
+        "documents": [step.documents for step in steps],
         "labelled_tokens": [step.labelled_tokens for step in steps],
         "losses": [step.loss for step in steps],
         **{name: value for name, value in asdict(result).items() if name != "steps"},

@@ -21,6 +21,9 @@ def benchmark_train_command(
     document_length: Annotated[
         int | None, typer.Option(help="Tokens of a random document; by default as long as a row.")
     ] = None,
+    lengths: Annotated[
+        str, typer.Option(help="Of random documents: fixed, or redone (the spread of its SFT data).")
+    ] = "fixed",
     sequence_length: Annotated[int, typer.Option(help="Tokens of a packed row, which is one micro-batch.")] = 1024,
     rows: Annotated[int, typer.Option(help="Packed rows of a step, over all replicas.")] = 1,
     steps: Annotated[int, typer.Option(help="Steps that are measured.")] = 10,
@@ -46,6 +49,7 @@ def benchmark_train_command(
         "model": model and str(model),
         "conversations": conversations and str(conversations),
         "document_length": document_length,
+        "lengths": lengths,
         "sequence_length": sequence_length,
         "rows": rows,
         "steps": steps,
@@ -260,19 +264,29 @@ def benchmark_sweep_command(
     layout: Annotated[
         list[str], typer.Option(help="Ranks and layout: `1`, `2:tp=2`, `2:pp=2,recompute=full`; may be repeated.")
     ],
-    preset: Annotated[str, typer.Option(help="Shape by name.")] = "qwen3-30m",
+    preset: Annotated[str | None, typer.Option(help="Shape by name, with random weights: `qwen3-30m`.")] = None,
+    model: Annotated[Path | None, typer.Option(help="Hugging Face model folder instead.")] = None,
+    conversations: Annotated[Path | None, typer.Option(help="JSONL of `messages`, packed as SFT packs them.")] = None,
+    lengths: Annotated[str, typer.Option(help="Of random documents: fixed, or redone (its SFT data's).")] = "fixed",
     sequence_length: Annotated[int, typer.Option(help="Tokens of a packed row.")] = 1024,
     rows: Annotated[int, typer.Option(help="Packed rows of a step, over all replicas.")] = 2,
     steps: Annotated[int, typer.Option(help="Steps that are measured.")] = 5,
+    profiled: Annotated[int, typer.Option(help="Steps after them that tell where the time goes.")] = 1,
     precision: Annotated[str, typer.Option(help="bf16 or fp32.")] = "bf16",
+    gpu: Annotated[
+        str | None, typer.Option(help="h100, h200 or a100: MFU over its peak; by default over what is measured beside.")
+    ] = None,
 ) -> None:
-    """`benchmark train` on several layouts, beside what the planner expects of each.
+    """`benchmark train` on several layouts, beside what the planner expects of each; writes sweep.md and sweep.json.
 
     TFLOP/s and MFU are model operations: three forward passes of matrix products of every token, causal attention
     inside documents, active experts and the output layer (`models/flops.py`), over the seconds of a step, and over the
     matrix products that this machine reached beside it. The planner's efficiency comes from the other layouts alone.
+
+    An ended sweep goes on with the same command. Exit code 1: a layout failed; it is told, and tried again next time.
     """
     from megatron_redone.cli.benchmark_sweep import benchmark_sweep
 
-    words = {"preset": preset, "sequence-length": sequence_length, "rows": rows, "steps": steps}
-    benchmark_sweep(folder, layout, {**words, "precision": precision, "profiled": 0})
+    source = {"preset": preset or (None if model else "qwen3-30m"), "model": model, "conversations": conversations}
+    words = {"lengths": lengths, "sequence-length": sequence_length, "rows": rows, "steps": steps}
+    benchmark_sweep(folder, layout, {**source, **words, "precision": precision, "profiled": profiled}, gpu)

@@ -1,15 +1,16 @@
-"""What `redone plan` does: one model and workload, or the training stages of a recipe. Imports no torch."""
+"""What `redone plan` does: one model and workload, or a whole recipe. Imports no torch."""
 
 from __future__ import annotations
 
+import math
 import shlex
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import typer
+from rich.console import Console
 from rich.table import Table
 
 from megatron_redone.common.errors import ConfigError, InputError
@@ -24,15 +25,20 @@ from megatron_redone.planning.memory import Workload
 from megatron_redone.planning.pages import CERTIFIED, GIB, MEMORY_PARTS, StagePlan, as_json, as_markdown
 from megatron_redone.planning.search import layout_problems, plan_layout, search
 
+PRECISIONS = ("bf16", "fp32")
+NARROWEST = 120
+"""Characters of a line: a narrower terminal wraps it."""
+
 
 @dataclass(frozen=True)
 class PlanRequest:
     """The options of the command, in their order."""
 
     recipe: Path | None
+    overrides: tuple[str, ...]
     model: str | None
-    gpus: int
-    gpu: str
+    gpus: int | None
+    gpu: str | None
     seq: int
     batch: int | None
     document_length: int | None
@@ -45,8 +51,12 @@ class PlanRequest:
     peak_tflops: float | None
     dollars: float | None
     top: int
-    rows: int | None
     out: Path | None
+
+    @property
+    def ranks(self) -> int:
+        """Of a model that is planned by itself."""
+        return self.gpus or 8
 
 
 def plan(request: PlanRequest) -> None:
@@ -56,17 +66,76 @@ def plan(request: PlanRequest) -> None:
         InputError: an unknown model or profile, neither a recipe nor a model.
         ConfigError: a layout that cannot run.
     """
-    gpu = get_accelerator(request.gpu, memory_gib=request.memory_gib, peak_tflops=request.peak_tflops)
-    if request.dollars is not None:
-        gpu = replace(gpu, dollars_per_hour=request.dollars)
+    if problems := list(_problems(request)):
+        raise ConfigError(problems)
     if request.recipe is not None:
-        plans = list(_recipe_plans(request, request.recipe, gpu))
+        _plan_recipe(request, request.recipe)
     elif request.model is not None:
-        plans = _model_plans(request, request.model, gpu)
+        _plan_model(request, request.model)
     else:
         raise InputError("neither a recipe nor --model: give one, for example --model qwen3-8b")
-    if not plans:
-        raise InputError(f"{request.recipe}: no stage trains a model; there is nothing to plan")
+
+
+def _problems(request: PlanRequest) -> Iterator[str]:
+    """Every option that has no meaning, with the value and the rule."""
+    if request.precision not in PRECISIONS:
+        yield f"--precision {request.precision}: is none of {', '.join(PRECISIONS)}; take bf16 for a GPU"
+    for name, value in (
+        ("--peak-tflops", request.peak_tflops),
+        ("--memory-gib", request.memory_gib),
+        ("--imbalance", request.imbalance),
+        ("--dollars", request.dollars),
+    ):
+        if value is not None and not (math.isfinite(value) and (value > 0 or name == "--dollars")):
+            yield f"{name} {value:g}: must be a finite number above 0; change it, or leave it out"
+    if request.document_length is not None and request.document_length > request.seq:
+        yield (
+            f"--document-length {request.document_length} is more than --seq {request.seq}: documents are packed "
+            "whole; lower it, or leave it out for one document a row"
+        )
+    if request.recipe is not None and "=" in request.recipe.name and not request.recipe.exists():
+        yield f"{request.recipe}: a setting stands where the file of a recipe is expected; name the file before it"
+
+
+def _plan_recipe(request: PlanRequest, path: Path) -> None:
+    from megatron_redone.cli.plan_recipe import plan_recipe, print_recipe
+    from megatron_redone.recipes.plan_page import recipe_json, recipe_markdown
+
+    if request.layouts or request.steps is not None:
+        raise InputError("--layout and --steps are for --model; change a recipe by KEY=VALUE, as `redone run` takes it")
+    found = plan_recipe(
+        path,
+        overrides=request.overrides,
+        gpus=request.gpus,
+        gpu=request.gpu,
+        model=request.model,
+        replaced={
+            "memory_gib": request.memory_gib,
+            "bf16_tflops": request.peak_tflops,
+            "dollars_per_hour": request.dollars,
+        },
+    )
+    print_recipe(found)
+    if request.out is not None:
+        if request.out.suffix == ".md":
+            atomic_write_text(request.out, recipe_markdown(found, _command()))
+        else:
+            atomic_write_json(request.out, recipe_json(found))
+        CONSOLE.print(f"written: {request.out}", highlight=False)
+    if found.problems:
+        raise typer.Exit(1)
+
+
+def _plan_model(request: PlanRequest, model: str) -> None:
+    if request.overrides:
+        raise InputError(f"{request.overrides[0]}: settings of a recipe, and none is given; leave them out")
+    gpu = get_accelerator(
+        request.gpu or "h100",
+        memory_gib=request.memory_gib,
+        peak_tflops=request.peak_tflops,
+        dollars_per_hour=request.dollars,
+    )
+    plans = _model_plans(request, model, gpu)
     _print(plans, gpu)
     if request.out is not None:
         _write(request.out, plans, gpu, request)
@@ -74,10 +143,15 @@ def plan(request: PlanRequest) -> None:
         raise typer.Exit(1)
 
 
+def _command() -> str:
+    """What was typed, as the page that it writes tells it."""
+    return "redone " + shlex.join(sys.argv[1:])
+
+
 def _model_plans(request: PlanRequest, model: str, gpu: Accelerator) -> list[StagePlan]:
     shape = get_preset(model)
     work = Workload(
-        request.seq, request.batch or 4 * request.gpus, request.document_length, request.labelled, request.imbalance
+        request.seq, request.batch or 4 * request.ranks, request.document_length, request.labelled, request.imbalance
     )
     if not request.layouts:
         return [_searched("training", model, shape, work, request, gpu, request.steps)]
@@ -92,71 +166,28 @@ def _model_plans(request: PlanRequest, model: str, gpu: Accelerator) -> list[Sta
 def _searched(
     name: str, model: str, shape: ModelShape, work: Workload, request: PlanRequest, gpu: Accelerator, steps: int | None
 ) -> StagePlan:
-    found = search(shape, request.gpus, work, gpu, request.precision)
+    found = search(shape, request.ranks, work, gpu, request.precision)
     if not found:
         raise InputError(
-            f"{name}: no layout of {request.gpus} ranks divides {model} with rows of {work.sequence_length} tokens and "
-            f"{work.global_batch} rows a step; change --gpus, --seq or --batch"
+            f"{name}: no layout of {request.ranks} ranks divides {model} with rows of {work.sequence_length} tokens "
+            f"and {work.global_batch} rows a step; change --gpus, --seq or --batch"
         )
-    return StagePlan(name, model, shape, request.gpus, work, found[0], found[1 : request.top], steps)
+    return StagePlan(name, model, shape, request.ranks, work, found[0], found[1 : request.top], steps)
 
 
 def _given(
     name: str, model: str, shape: ModelShape, layout: ParallelConfig, work: Workload, request: PlanRequest,
     gpu: Accelerator, steps: int | None,
 ) -> StagePlan:  # fmt: skip
-    if problems := layout_problems(shape, layout, request.gpus, work):
+    if problems := layout_problems(shape, layout, request.ranks, work):
         raise ConfigError([f"{name}: {problem}" for problem in problems])
-    planned = plan_layout(shape, layout, request.gpus, work, gpu)
-    others = [one for one in search(shape, request.gpus, work, gpu, layout.precision) if one.fits]
-    return StagePlan(name, model, shape, request.gpus, work, planned, others[: request.top - 1], steps)
-
-
-def _recipe_plans(request: PlanRequest, path: Path, gpu: Accelerator) -> Iterator[StagePlan]:
-    """A plan of every stage that trains, on the layout its section gives."""
-    from megatron_redone.recipes.graph import load_recipe
-    from megatron_redone.recipes.plan import model_shape
-    from megatron_redone.recipes.stage_config import TrainingStage
-
-    recipe = load_recipe(path)
-    for name, stage in recipe.stages.items():
-        if not isinstance(stage, TrainingStage):
-            continue
-        shape = get_preset(request.model) if request.model else model_shape(recipe, name)
-        if shape is None:
-            raise InputError(f"{path}: stage {name}: its model is not there yet; give its shape by --model qwen3-8b")
-        work, steps = _stage_work(stage, request)
-        yield _given(name, request.model or shape.family, shape, stage.parallel, work, request, gpu, steps)
-
-
-def _stage_work(stage: Any, request: PlanRequest) -> tuple[Workload, int | None]:
-    """Rows, batch and steps of a stage; steps are None where its data decide and --rows does not."""
-    if hasattr(stage, "sequence_length"):
-        length, batch, document = stage.sequence_length, stage.global_batch_size, request.document_length
-    elif hasattr(stage, "max_tokens_per_microbatch"):
-        length = stage.max_tokens_per_microbatch
-        document = request.document_length or length // 4
-        sequences = 2 * getattr(stage, "global_batch_size", 0) or _answers(stage)
-        replicas = max(1, stage.parallel.data_parallel_size(request.gpus))
-        batch = -(-sequences * document // length)
-        batch = -(-batch // replicas) * replicas
-    else:
-        raise InputError(f"stage kind {stage.kind}: no batch to plan by")
-    work = Workload(length, batch, document, request.labelled, request.imbalance)
-    if getattr(stage, "num_rollouts", None):
-        return work, stage.num_rollouts * stage.updates_per_rollout
-    if stage.steps is not None:
-        return work, stage.steps
-    if request.rows is None or stage.epochs is None:
-        return work, None
-    return work, max(1, round(stage.epochs * request.rows / stage.global_batch_size))
-
-
-def _answers(stage: Any) -> int:
-    return int(stage.prompts_per_rollout * stage.responses_per_prompt // stage.updates_per_rollout)
+    planned = plan_layout(shape, layout, request.ranks, work, gpu)
+    others = [one for one in search(shape, request.ranks, work, gpu, layout.precision) if one.fits]
+    return StagePlan(name, model, shape, request.ranks, work, planned, others[: request.top - 1], steps)
 
 
 def _print(plans: list[StagePlan], gpu: Accelerator) -> None:
+    console = Console(width=max(Console().width, NARROWEST))
     for one in plans:
         work = one.work
         rows = f"{work.global_batch} rows of {work.sequence_length:,} tokens a step"
@@ -176,26 +207,24 @@ def _print(plans: list[StagePlan], gpu: Accelerator) -> None:
                 f"{time.bubble_share:.0%}",
                 f"{time.seconds:.2f} s",
             )
-        CONSOLE.print(table)
+        console.print(table)
         for planned in (one.chosen, *one.others):
-            CONSOLE.print(f"{planned.layout()}: {'; '.join(planned.reasons())}", highlight=False)
+            console.print(f"{planned.layout()}: {'; '.join(planned.reasons())}", highlight=False)
         fullest = one.chosen.fullest
         parts = ", ".join(f"{part} {getattr(fullest, part) / GIB:.2f}" for part in MEMORY_PARTS)
-        CONSOLE.print(f"memory of the fullest rank in GiB: {parts}", highlight=False)
+        console.print(f"memory of the fullest rank in GiB: {parts}", highlight=False)
         if one.hours is not None:
             cost = one.dollars(gpu)
             price = "" if cost is None else f", ${cost:,.0f} at ${gpu.dollars_per_hour:.2f} a rank and hour"
-            CONSOLE.print(f"{one.steps:,} steps: {one.hours:,.2f} hours{price}", highlight=False)
+            console.print(f"{one.steps:,} steps: {one.hours:,.2f} hours{price}", highlight=False)
         if not one.chosen.fits:
-            CONSOLE.print("does not fit: " + one.chosen.reasons()[0], highlight=False)
-    CONSOLE.print(CERTIFIED, style="dim", highlight=False)
+            console.print("does not fit: " + one.chosen.reasons()[0], highlight=False)
+    console.print(CERTIFIED, style="dim", highlight=False)
 
 
 def _write(out: Path, plans: list[StagePlan], gpu: Accelerator, request: PlanRequest) -> None:
     if out.suffix == ".md":
-        title = f"Plan of {request.recipe.name if request.recipe else request.model}"
-        words = [Path(word).name if word.endswith((".md", ".yaml")) else word for word in sys.argv[1:]]
-        atomic_write_text(out, as_markdown(plans, gpu, title, "redone " + shlex.join(words)))
+        atomic_write_text(out, as_markdown(plans, gpu, f"Plan of {request.model}", _command()))
     else:
         atomic_write_json(out, as_json(plans, gpu))
     CONSOLE.print(f"written: {out}", highlight=False)

@@ -15,7 +15,10 @@ def verify_plan_command(
         list[str] | None,
         typer.Option(help="`qwen3-8b tp=2,pp=2 16 8192 1`: shape, layout, ranks, tokens of a row, pipeline stage."),
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="JSON file for the errors.")] = None,
+    folder: Annotated[
+        Path | None, typer.Option(help="Keeps one file a case; a case that is there is not traced again.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Markdown table (.md) or JSON file of the errors.")] = None,
 ) -> None:
     """Compare the planner's memory with a trace of the real code under fake tensors; exit code 1 above 5%.
 
@@ -25,9 +28,9 @@ def verify_plan_command(
     from rich.table import Table
 
     from megatron_redone.common.errors import InputError
-    from megatron_redone.common.files import atomic_write_json
+    from megatron_redone.common.files import atomic_write_json, atomic_write_text
     from megatron_redone.common.logging import CONSOLE
-    from megatron_redone.verification.plan_error import LIMIT, PlanCase, cases, measure_errors
+    from megatron_redone.verification.plan_error import LIMIT, PlanCase, as_markdown, cases, measure_errors
 
     chosen = [one for one in cases() if not preset or one.preset in preset]
     if case:
@@ -39,7 +42,7 @@ def verify_plan_command(
             chosen.append(PlanCase(words[0], words[1], *map(int, words[2:])))
     found = []
     table = Table("shape", "layout", "ranks", "tokens", "stage", "static", "traced", "peak", "traced", "error")
-    for one in measure_errors(chosen):
+    for one in measure_errors(chosen, folder):
         found.append(one)
         sizes = (one.expected_static, one.traced_static, one.expected, one.traced)
         cells = (*(f"{size / 2**30:.2f} GiB" for size in sizes), f"{one.error:+.1%}")
@@ -48,7 +51,10 @@ def verify_plan_command(
         CONSOLE.print(f"{c.preset} {c.layout} {c.world_size}: {one.error:+.1%}", highlight=False)
     CONSOLE.print(table)
     if out is not None:
-        atomic_write_json(out, [{**asdict(one), "error": one.error} for one in found])
+        if out.suffix == ".md":
+            atomic_write_text(out, as_markdown(found))
+        else:
+            atomic_write_json(out, [{**asdict(one), "error": one.error} for one in found])
         CONSOLE.print(f"written: {out}", highlight=False)
     if any(abs(one.error) > LIMIT for one in found):
         raise typer.Exit(1)

@@ -221,13 +221,14 @@ class LayerMemory:
         s, p, T, size = self.shape, self.parallel, self.tokens, self.size
         if not s.is_moe:
             return size * T * 3 * s.ffn_hidden_size / p.tp
-        h, routed = s.hidden_size, self._routed()
+        h, routed = s.hidden_size, self.routed
         local = T / self.split
         # both halves, their product, and that times the router's probability
         experts = size * routed * (h + 4 * s.moe_ffn_hidden_size / p.etp)
         return experts + local * s.num_experts * 10  # two tables in fp32, choices
 
-    def _routed(self) -> float:
+    @property
+    def routed(self) -> float:
         """Tokens that arrive at the experts of a rank."""
         p = self.parallel
         return self.tokens / self.split * self.shape.experts_per_token * p.etp * self.work.expert_imbalance
@@ -236,7 +237,7 @@ class LayerMemory:
         s, p, T, size = self.shape, self.parallel, self.tokens, self.size
         h = s.hidden_size
         if s.is_moe:
-            return size * self._routed() * 3 * h
+            return size * self.routed * 3 * h
         f = s.ffn_hidden_size / p.tp
         return size * (T * (h + 4 * f) + 2 * h * f)
 

@@ -86,7 +86,10 @@ def plan_layout(
 
 def layout_problems(shape: ModelShape, parallel: ParallelConfig, world_size: int, work: Workload) -> list[str]:
     """Why a layout cannot run; empty when it can."""
-    found = [*parallel.problems(world_size), *shape.layout_problems(parallel)]
+    axes = parallel.problems(world_size)
+    if any("must be at least 1" in problem for problem in axes):
+        return axes
+    found = [*axes, *shape.layout_problems(parallel)]
     if found:
         return found
     replicas = parallel.data_parallel_size(world_size)

@@ -1,12 +1,14 @@
-"""Time of an optimizer step from operations, volumes and the profile of an accelerator. Imports no torch.
+"""Time of an optimizer step from operations, bytes, volumes and the profile of an accelerator. Imports no torch.
 
-    compute = operations of the rank's share / (peak * efficiency), more by what is recomputed and by expert imbalance
+    device  = for dense products, experts and attention: operations of the rank's share / (peak x what kernels reach)
+              + bytes of what is no matrix product / memory bandwidth, more by what is recomputed and by imbalance
     bubble  = (pp - 1) / vpp micro-batches' time, in which a stage waits
     exposed = volumes of each axis over its link, as far as nothing hides them
+    host    = what device and exposed traffic of a micro-batch take less than starting its operations one by one
     update  = the optimizer's passes over its states at memory bandwidth
 
 MFU is model operations (`models/flops.py`: causal attention, active experts, logits of labels; recomputation counts
-nothing) over the peak of all ranks and the whole time.
+nothing) over the peak of all ranks and the whole time. docs/planning.md derives the figures below.
 """
 
 from __future__ import annotations
@@ -14,17 +16,42 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from megatron_redone.models.config import ModelShape
-from megatron_redone.models.flops import forward_flops, training_flops
+from megatron_redone.models.flops import PASSES, training_flops
 from megatron_redone.parallel.config import ParallelConfig
 from megatron_redone.planning.hardware import Accelerator
-from megatron_redone.planning.memory import BYTES, Workload, rank_parameters, uses_sequence_parallel
+from megatron_redone.planning.memory import BYTES, LayerMemory, Workload, rank_parameters, uses_sequence_parallel
 
 LINK_SHARE = 0.8
-"""What collectives reach of a link's bandwidth, an assumption."""
+"""What collectives reach of a link's bandwidth, and streams of memory's; an assumption."""
 HIDDEN_BY_OVERLAP = 0.9
 """What `parallel.overlap` hides of the data-parallel traffic, an assumption."""
+PASSES_OVER_KEPT = 4
+"""A kept tensor is written and read by the forward pass, read by the backward pass, and its gradient is written."""
+PERMUTATIONS = 12
+"""Reads and writes of an expert's input: two permutations, forward twice and backward once over, each both ways."""
 RECOMPUTED = {"none": 0.0, "selective": 0.0, "full": 1.0}
 """Forward passes of the layers that the backward pass does again; selective: attention, counted apart."""
+OPERATIONS = {"dense": 780, "experts": 1560}
+"""That the host starts for one layer, forward and backward. Dense: counted in our code (`memory_trace`). Experts: an
+assumption for grouped matrix products and fused permutations, twice the dense layer; our code without them starts
+4,530 with eight experts on a rank."""
+
+
+@dataclass(frozen=True)
+class Practice:
+    """What the software of a run does that a layout does not say. The default is this project's engine."""
+
+    tensor_hidden: float = 0.0
+    """Share of the tensor-parallel traffic that goes on beside matrix products."""
+    expert_hidden: float = 0.0
+    """The same of the experts' traffic."""
+    once_per_node: bool = False
+    """A token goes to a node once, however many of its experts are there (DeepEP, HybridEP)."""
+    captured: bool = False
+    """CUDA graphs take most of the starting of operations from the host."""
+
+
+OURS = Practice()
 
 
 @dataclass(frozen=True)
@@ -36,6 +63,7 @@ class Volumes:
     context: float
     data: float
     expert: float
+    """As if every choice of an expert were sent."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +74,8 @@ class StepTime:
     bubble: float
     communication: float
     """What is exposed, of all axes."""
+    host: float
+    """In which the device waits for the host to start operations."""
     update: float
     flops: float
     """Model operations of a step over all ranks."""
@@ -59,7 +89,7 @@ class StepTime:
     @property
     def seconds(self) -> float:
         """Of the whole step."""
-        return self.compute + self.bubble + self.communication + self.update
+        return self.compute + self.bubble + self.communication + self.host + self.update
 
     @property
     def tokens_per_second_per_rank(self) -> float:
@@ -114,7 +144,12 @@ def step_volumes(shape: ModelShape, parallel: ParallelConfig, world_size: int, w
 
 
 def step_time(
-    shape: ModelShape, parallel: ParallelConfig, world_size: int, work: Workload, gpu: Accelerator
+    shape: ModelShape,
+    parallel: ParallelConfig,
+    world_size: int,
+    work: Workload,
+    gpu: Accelerator,
+    practice: Practice = OURS,
 ) -> StepTime:
     """Expected time of an optimizer step.
 
@@ -122,64 +157,101 @@ def step_time(
         KeyError: the profile has no peak of this precision.
     """
     p = parallel
-    peak = gpu.flops[p.precision]
     lengths = row_lengths(work)
-    labels = round(work.sequence_length * work.labelled)
-    rows = work.microbatches(p.data_parallel_size(world_size))
     replicas = p.data_parallel_size(world_size)
-    flops = training_flops(shape, lengths, labels)
-    done = flops + RECOMPUTED[p.recompute] * forward_flops(shape, lengths, 0)
-    if p.recompute == "selective":
-        pairs = sum(length * (length + 1) / 2 for length in lengths)
-        done += shape.num_layers * 4.0 * shape.num_heads * shape.head_dim * pairs
-    if shape.is_moe:
-        done += (work.expert_imbalance - 1) * _expert_flops(shape, work.sequence_length)
-    row_seconds = done / (p.tp * p.pp * p.cp) / (peak * gpu.efficiency)
-    compute = rows * row_seconds
-    bubble = (p.pp - 1) / p.vpp * row_seconds
+    rows = work.microbatches(replicas)
+    flops = training_flops(shape, lengths, round(work.sequence_length * work.labelled))
+    row_seconds = device_seconds(shape, p, work, gpu)
     volumes = step_volumes(shape, p, world_size, work)
+    sent = _exposed(shape, volumes, p, world_size, gpu, practice)
+    waiting = max(0.0, _host_seconds(shape, p, gpu, practice) - row_seconds - sent / rows)
+    in_pipeline = rows + (p.pp - 1) / p.vpp
     return StepTime(
-        compute=compute,
-        bubble=bubble,
-        communication=_exposed(volumes, p, world_size, gpu),
+        compute=rows * row_seconds,
+        bubble=(p.pp - 1) / p.vpp * row_seconds,
+        communication=sent + _reduction_seconds(volumes, p, world_size, gpu),
+        host=in_pipeline * waiting,
         update=_update_seconds(shape, p, world_size, gpu),
         flops=flops * rows * replicas,
         tokens=rows * replicas * work.sequence_length,
         world_size=world_size,
-        peak_flops=peak,
+        peak_flops=gpu.flops[p.precision],
         volumes=volumes,
     )
 
 
-def _expert_flops(shape: ModelShape, tokens: int) -> float:
+def device_seconds(shape: ModelShape, p: ParallelConfig, work: Workload, gpu: Accelerator) -> float:
+    """Of the slowest stage's rank for its share of one row, forward and backward."""
+    lengths = row_lengths(work)
+    tokens, pairs = sum(lengths), sum(length * (length + 1) / 2 for length in lengths)
+    h, q, kv = shape.hidden_size, shape.num_heads * shape.head_dim, shape.num_kv_heads * shape.head_dim
+    dense = h * (q + 2 * kv) + q * h
+    dense += h * shape.num_experts if shape.is_moe else 3 * h * shape.ffn_hidden_size
+    experts = shape.experts_per_token * 3 * h * shape.moe_ffn_hidden_size * work.expert_imbalance
+    vocabulary = PASSES * 2 * h * shape.vocab_size * round(tokens * work.labelled)
+    passes = PASSES + RECOMPUTED[p.recompute]
+    attended = passes + (1 if p.recompute == "selective" else 0)
+    kernels, layers = gpu.kernels, shape.num_layers / p.pp
+    peak = gpu.flops[p.precision] * p.tp * p.cp
+    products = (
+        (passes * layers * 2 * tokens * dense + vocabulary) / kernels.dense  # the last stage has it, and all wait
+        + passes * layers * 2 * tokens * experts / kernels.experts
+        + attended * layers * 4 * q * pairs / kernels.attention
+    ) / peak
+    return products + passes / PASSES * _streamed_bytes(shape, p, work) / (gpu.memory_bandwidth * LINK_SHARE)
+
+
+def _streamed_bytes(shape: ModelShape, p: ParallelConfig, work: Workload) -> float:
+    """Bytes that norms, activations, rotations and permutations of a rank's share of a row move."""
+    layer = LayerMemory(shape, p, work)
+    moved = PASSES_OVER_KEPT * layer.kept
+    if shape.is_moe:
+        moved += PERMUTATIONS * layer.size * layer.routed * shape.hidden_size
+    return moved * shape.num_layers / p.pp
+
+
+def _host_seconds(shape: ModelShape, p: ParallelConfig, gpu: Accelerator, practice: Practice) -> float:
+    """To start the operations of one micro-batch on one rank."""
+    if practice.captured:
+        return 0.0
+    operations = OPERATIONS["experts" if shape.is_moe else "dense"] * shape.num_layers / p.pp
+    return operations * (1 + RECOMPUTED[p.recompute] / PASSES) * gpu.kernels.operation_seconds
+
+
+def _exposed(
+    shape: ModelShape, volumes: Volumes, p: ParallelConfig, world_size: int, gpu: Accelerator, practice: Practice
+) -> float:
+    """Seconds of all micro-batches' traffic that nothing hides. Order of ranks: tp, cp, dp (ep inside), pp."""
     return (
-        3
-        * 2.0
-        * 3
-        * shape.hidden_size
-        * shape.moe_ffn_hidden_size
-        * shape.experts_per_token
-        * (tokens * shape.num_layers)
+        _link_seconds(volumes.tensor, p.tp, gpu) * (1 - practice.tensor_hidden)
+        + _link_seconds(volumes.context, p.tp * p.cp, gpu)
+        + _expert_seconds(shape, volumes.expert, p, gpu, practice) * (1 - practice.expert_hidden)
+        + _link_seconds(volumes.pipeline, world_size, gpu)
     )
 
 
-def _exposed(volumes: Volumes, p: ParallelConfig, world_size: int, gpu: Accelerator) -> float:
-    """Seconds; an axis whose ranks span nodes goes over the network. Order of ranks: tp, cp, dp (ep inside), pp."""
+def _link_seconds(volume: float, span: int, gpu: Accelerator) -> float:
+    """Over the links of a node, or where the ranks span nodes over the network."""
+    link = gpu.node_bandwidth if span <= gpu.ranks_per_node else gpu.network_bandwidth
+    return volume / (link * LINK_SHARE)
 
-    def seconds(volume: float, span: int) -> float:
-        link = gpu.node_bandwidth if span <= gpu.ranks_per_node else gpu.network_bandwidth
-        return volume / (link * LINK_SHARE)
 
-    data = seconds(volumes.data, world_size // p.pp)
-    if p.overlap:
-        data *= 1 - HIDDEN_BY_OVERLAP
-    return (
-        seconds(volumes.tensor, p.tp)
-        + seconds(volumes.context, p.tp * p.cp)
-        + seconds(volumes.expert, p.etp * p.ep)
-        + seconds(volumes.pipeline, world_size)
-        + data
-    )
+def _reduction_seconds(volumes: Volumes, p: ParallelConfig, world_size: int, gpu: Accelerator) -> float:
+    """Of the data-parallel traffic once a step, as far as `overlap` does not hide it."""
+    shown = 1 - HIDDEN_BY_OVERLAP if p.overlap else 1.0
+    return shown * _link_seconds(volumes.data, world_size // p.pp, gpu)
+
+
+def _expert_seconds(shape: ModelShape, volume: float, p: ParallelConfig, gpu: Accelerator, practice: Practice) -> float:
+    """All-to-alls: the choices inside the node over its links, the others over the network, once a node if it is so."""
+    span = p.etp * p.ep
+    nodes = -(-span // gpu.ranks_per_node)
+    away = (nodes - 1) / nodes
+    network = volume * away
+    if practice.once_per_node and nodes > 1:
+        chosen = (nodes - 1) * (1 - (1 - 1 / nodes) ** shape.experts_per_token)  # other nodes with an expert of a token
+        network = volume * chosen / shape.experts_per_token
+    return (volume * (1 - away) / gpu.node_bandwidth + network / gpu.network_bandwidth) / LINK_SHARE
 
 
 def _update_seconds(shape: ModelShape, p: ParallelConfig, world_size: int, gpu: Accelerator) -> float:

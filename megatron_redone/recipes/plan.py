@@ -12,10 +12,12 @@ from megatron_redone.common.errors import InputError
 from megatron_redone.models.config import ModelShape
 from megatron_redone.models.families import read_shape
 from megatron_redone.models.presets import PRESETS, get_preset
+from megatron_redone.planning.hardware import Accelerator
 from megatron_redone.recipes.cluster import ClusterConfig
 from megatron_redone.recipes.config import DAPOStage, DPOStage, PretrainStage, SFTStage
-from megatron_redone.recipes.cost import StageCost, Work, stage_cost, whole_cost
+from megatron_redone.recipes.cost import Work
 from megatron_redone.recipes.data_stages import TokenizerStage
+from megatron_redone.recipes.forecast import StageForecast, forecast_stage
 from megatron_redone.recipes.graph import Recipe
 from megatron_redone.recipes.stage_config import ModelStage, StageConfig, artefacts_of, is_path, model_folder
 from megatron_redone.recipes.standing import standings
@@ -100,37 +102,32 @@ def print_plan(recipe: Recipe, world_size: int, rerun_on_new_code: bool = False)
     """
     console = Console(width=max(Console().width, NARROWEST))
     config, gpus = recipe.config, planned_gpus(recipe, world_size)
+    gpu = (config.cluster or ClusterConfig()).accelerator()
     console.print(
         f"[bold]{config.name}[/]: {len(recipe.runs)} stage runs (seeds {', '.join(map(str, config.seeds))}) into "
         f"{config.output}, {gpus} process(es) a model, {config.workers} side by side",
         highlight=False,
     )
     if config.cluster is not None:
-        c = config.cluster
-        console.print(
-            f"for {c.nodes} x {c.gpus_per_node} {c.gpu} ({c.memory_gib:g} GiB, {c.bf16_tflops:g} TFLOP/s bf16, "
-            f"{c.bandwidth_tb_s:g} TB/s), assuming {c.training_utilisation:.0%} of the operations and "
-            f"{c.rollout_utilisation:.0%} of the bandwidth",
-            highlight=False,
-        )
+        console.print(f"for {machines(config.cluster, gpu)}", highlight=False)
     states = _states(recipe, rerun_on_new_code)
     stages = Table("stage", "kind", "state", "layout", "batch", "steps")
     prices = Table(
         "stage", "model", "trained", "read", "drawn", "FLOPs", "time", "memory a rank", title="cost of one run"
     )
-    costs: list[tuple[StageCost, int]] = []
+    forecasts = []
     for name, stage in recipe.stages.items():
         label = f"{name} x {len(config.seeds)}" if stage.per_seed else name
         shape = model_shape(recipe, name) if isinstance(stage, ModelStage) else None
-        cost = stage_cost(recipe, name, shape, gpus)
-        costs.append((cost, len(config.seeds) if stage.per_seed else 1))
+        forecast = forecast_stage(recipe, name, shape, gpus, gpu)
+        forecasts.append(forecast)
         stages.add_row(label, stage.kind, states[name], *_settings(stage, gpus))
-        if isinstance(stage, ModelStage) or cost.work is not None:
+        if isinstance(stage, ModelStage) or forecast.work is not None:
             model = f"{shape.num_parameters() / 1e6:,.1f}M" if shape else "from its folder"
-            prices.add_row(name, model, *_cost_cells(cost, config.cluster))
+            prices.add_row(name, model, *_cost_cells(forecast, timed=config.cluster is not None))
     console.print(stages)
     console.print(prices)
-    _print_sum(console, whole_cost(costs), gpus)
+    _print_sum(console, forecasts, timed=config.cluster is not None)
     for missing in input_problems(recipe):
         console.print(f"will be needed: {missing.partition('; ')[0]}", highlight=False, markup=False, soft_wrap=True)
 
@@ -150,16 +147,26 @@ def _states(recipe: Recipe, rerun_on_new_code: bool) -> dict[str, str]:
     return {name: "; ".join(dict.fromkeys(texts)) for name, texts in told.items()}
 
 
-def _print_sum(console: Console, whole: StageCost, gpus: int) -> None:
-    assert whole.work is not None
-    parts = [f"in all {_amount(_tokens(whole.work))} tokens, {_amount(whole.work.flops)} FLOPs"]
-    if whole.seconds is not None:
-        parts.append(f"{_duration(whole.seconds)} on {gpus} GPUs = {whole.seconds * gpus / 3600:,.0f} GPU-hours")
+def machines(cluster: ClusterConfig, gpu: Accelerator) -> str:
+    """The machines of a plan in words."""
+    return (
+        f"{cluster.nodes} x {cluster.gpus_per_node} {gpu.name.upper()} ({gpu.memory_bytes / 2**30:g} GiB, "
+        f"{gpu.peak / 1e12:g} TFLOP/s bf16, {gpu.memory_bandwidth / 1e12:g} TB/s)"
+    )
+
+
+def _print_sum(console: Console, forecasts: list[StageForecast], *, timed: bool) -> None:
+    whole = sum((forecast.work or Work() for forecast in forecasts for _ in range(forecast.times)), Work())
+    parts = [f"in all {_amount(_tokens(whole))} tokens, {_amount(whole.flops)} FLOPs"]
+    seconds = sum(forecast.times * (forecast.seconds or 0.0) for forecast in forecasts)
+    if timed and seconds:
+        gpu_hours = sum(forecast.gpu_hours or 0.0 for forecast in forecasts)
+        parts.append(f"{_duration(seconds)}, {gpu_hours:,.0f} GPU-hours")
     console.print(", ".join(parts), highlight=False)
     console.print(
         "tokens trained on, read without training, drawn one by one; empty: the settings do not tell (see `expect`). "
-        "Memory: weights, and where it trains gradients, optimizer states and activations. Time without loading, "
-        "checkpoints and scoring.",
+        "Memory: of the fullest rank, training or drawing, with allowances. Time without loading, checkpoints and "
+        "scoring. `redone plan RECIPE` tells more.",
         style="dim",
     )
 
@@ -188,16 +195,16 @@ def _settings(stage: StageConfig, world_size: int) -> tuple[str, str, str]:
     return (f"{layout} {p.precision}", batch, steps)
 
 
-def _cost_cells(cost: StageCost, cluster: ClusterConfig | None) -> tuple[str, ...]:
+def _cost_cells(forecast: StageForecast, *, timed: bool) -> tuple[str, ...]:
     """Tokens trained, read and drawn, operations, time, memory."""
     memory = ""
-    if cost.memory_bytes is not None:
-        gib = cost.memory_bytes / 2**30
-        memory = f"{gib:.2f} GiB" + (f" > {cluster.memory_gib:g}" if cluster and gib > cluster.memory_gib else "")
-    if cost.work is None or not _tokens(cost.work):
+    if forecast.memory_bytes:
+        memory = f"{forecast.memory_bytes / 2**30:.1f} GiB" + (" too much" if timed and forecast.problems else "")
+    work = forecast.work
+    if work is None or not _tokens(work):
         return ("", "", "", "", "", memory)
-    parts = (cost.work.trained_tokens, cost.work.read_tokens, cost.work.drawn_tokens, cost.work.flops)
-    time = _duration(cost.seconds) if cost.seconds is not None else ""
+    parts = (work.trained_tokens, work.read_tokens, work.drawn_tokens, work.flops)
+    time = _duration(forecast.seconds) if timed and forecast.seconds is not None else ""
     return (*(_amount(part) if part else "" for part in parts), time, memory)
 
 

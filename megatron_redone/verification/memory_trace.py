@@ -49,6 +49,8 @@ class TracedMemory:
     """What the forward passes before the peak leave for their backward passes."""
     peak: int
     """The most of a whole step."""
+    operations: float = 0.0
+    """That the host starts for one micro-batch, forward and backward."""
     at_peak: dict[str, int] = field(default_factory=dict)
     """The largest kinds of tensor within half a percent of the peak, by shape and type."""
 
@@ -62,7 +64,7 @@ class StorageCount(TorchDispatchMode):
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.now = self.peak = 0
+        self.now = self.peak = self.operations = 0
         self._alive: dict[int, tuple[Any, int, str]] = {}
         self.at_peak: dict[str, int] = {}
         self.keep_kinds = False
@@ -70,6 +72,7 @@ class StorageCount(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
+        self.operations += 1
         for value in tree_flatten(result)[0]:
             if isinstance(value, FakeTensor):
                 self.count(value)
@@ -133,7 +136,10 @@ def trace_memory(
     Raises:
         ConfigError: the layout does not fit the model or the number of ranks.
     """
-    if problems := [*parallel.problems(world_size), *shape.layout_problems(parallel)]:
+    problems = [*parallel.problems(world_size), *shape.layout_problems(parallel)]
+    if shape.is_moe and parallel.moe_dispatcher != "alltoall":
+        problems.append(f"parallel.moe_dispatcher={parallel.moe_dispatcher}: only alltoall can be traced; leave it out")
+    if problems:
         raise ConfigError(problems)
     rank = pipeline_rank * (world_size // parallel.pp)
     with _fake_ranks(rank, world_size, parallel) as context:
@@ -155,12 +161,14 @@ def trace_memory(
             gc.collect()
             static = counter.now
             counter.peak, counter.keep_kinds = counter.now, kinds
+            before = counter.operations
             outputs = [_forward(engine, chunk, inputs) for chunk in order]
             gc.collect()
-            activations = counter.now - static
+            activations, forward = counter.now - static, counter.operations - before
             _backward(engine, order[-1] if parallel.vpp > 1 else 0, outputs, last=parallel.vpp > 1)
+            operations = forward / len(order) + counter.operations - before - forward
             _optimizer_step(engine)
-    return TracedMemory(count, static, activations, counter.peak, counter.at_peak)
+    return TracedMemory(count, static, activations, counter.peak, operations, counter.at_peak)
 
 
 @contextlib.contextmanager

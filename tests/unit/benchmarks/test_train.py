@@ -11,7 +11,8 @@ from megatron_redone.benchmarks.config import TrainBenchmarkConfig
 from megatron_redone.benchmarks.peer import TransformersPeer
 from megatron_redone.benchmarks.rows import benchmark_engine, benchmark_rows
 from megatron_redone.benchmarks.train import RankRecord, StepRecord, TrainResult, benchmark_train
-from megatron_redone.common.errors import DataError
+from megatron_redone.common.errors import ConfigError, DataError
+from megatron_redone.config.loading import validate
 from megatron_redone.data.tokenizer import train_sentencepiece
 from megatron_redone.models.flops import training_flops
 from megatron_redone.models.presets import get_preset
@@ -41,6 +42,18 @@ def test_tokens_labels_operations_and_parts(parallel_context: ParallelContext) -
     assert rank.weights_mib == pytest.approx(megabytes)
     assert rank.gradients_mib == pytest.approx(megabytes, rel=0.01)  # the buffer is padded
     assert rank.optimizer_mib == pytest.approx(2 * megabytes, rel=0.01)
+
+
+def test_lengths_are_spread_as_in_the_papers_data_and_rows_are_packed() -> None:
+    config = settings(lengths="redone", sequence_length=16_384, rows=8)
+    (rows,) = benchmark_rows(config, get_preset("qwen3-tiny"), None, 1)
+    assert len(rows) == 8 and all(sum(map(len, row)) <= 16_384 for row in rows)
+    assert sorted(sum(map(len, row)) for row in rows)[1] > 0.98 * 16_384  # one may be the loose end
+    found = sorted(len(document) for row in rows for document in row)
+    assert 250 < found[len(found) // 2] < 450 and found[-1] > 1500
+    assert benchmark_rows(config, get_preset("qwen3-tiny"), None, 1) == [rows]
+    with pytest.raises(ConfigError, match=r"give one source of lengths"):
+        validate(TrainBenchmarkConfig, {"preset": "qwen3-tiny", "lengths": "redone", "document_length": 8}, "test")
 
 
 def test_the_peer_computes_the_same_loss(parallel_context: ParallelContext) -> None:

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from megatron_redone.models.config import ModelShape
 from megatron_redone.models.flops import forward_flops
 from megatron_redone.models.presets import get_preset
-from megatron_redone.parallel.config import ParallelConfig
-from megatron_redone.recipes.cost import StageCost, Work, stage_cost, whole_cost
+from megatron_redone.recipes.cost import Work
+from megatron_redone.recipes.forecast import StageForecast, forecast_stage
 from megatron_redone.recipes.graph import Recipe, load_recipe
-from megatron_redone.recipes.memory import key_value_bytes, model_bytes
 from megatron_redone.recipes.plan import model_shape
 
 RECIPE = """\
@@ -50,8 +48,9 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> Recipe:
     return load_recipe(path)
 
 
-def cost(recipe: Recipe, stage: str, gpus: int = 8) -> StageCost:
-    return stage_cost(recipe, stage, model_shape(recipe, stage), gpus)
+def cost(recipe: Recipe, stage: str, gpus: int = 8) -> StageForecast:
+    assert recipe.config.cluster is not None
+    return forecast_stage(recipe, stage, model_shape(recipe, stage), gpus, recipe.config.cluster.accelerator())
 
 
 def work(recipe: Recipe, stage: str) -> Work:
@@ -78,9 +77,11 @@ def test_tokens_of_every_kind_of_stage(recipe: Recipe) -> None:
 
 def test_what_the_settings_do_not_tell_is_told_as_unknown(recipe: Recipe) -> None:
     assert cost(recipe, "unknown").work is None and cost(recipe, "unknown").seconds is None
-    assert cost(recipe, "unknown").memory_bytes is not None
-    assert stage_cost(recipe, "cpt", None, 8) == StageCost(None, None, None)
-    assert cost(recipe, "sets") == StageCost(None, None, None)
+    assert cost(recipe, "unknown").memory_bytes > 0
+    assert recipe.config.cluster is not None
+    nameless = forecast_stage(recipe, "cpt", None, 8, recipe.config.cluster.accelerator())
+    assert (nameless.work, nameless.seconds, nameless.memory_bytes) == (None, None, 0)
+    assert cost(recipe, "sets").seconds is None
 
 
 def test_operations_are_those_of_the_model(recipe: Recipe) -> None:
@@ -90,45 +91,38 @@ def test_operations_are_those_of_the_model(recipe: Recipe) -> None:
     assert work(recipe, "tuned").flops > six
 
 
-def test_time_is_operations_over_what_the_gpus_reach(recipe: Recipe) -> None:
+def test_time_of_training_is_steps_times_the_planned_step(recipe: Recipe) -> None:
     found = cost(recipe, "cpt")
-    assert found.work is not None and found.seconds == pytest.approx(found.work.flops / (8 * 989e12 * 0.35))
-    assert cost(recipe, "cpt", 4).seconds == pytest.approx(2 * found.seconds)  # type: ignore[operator]
+    assert found.training is not None and found.steps == 10
+    assert found.seconds == pytest.approx(10 * found.training.time.seconds)
+    tuned = cost(recipe, "tuned")
+    assert tuned.steps == pytest.approx(1000 * 3 * 200 / (64 * 1024))
+    assert tuned.seconds is not None and (half := cost(recipe, "tuned", 4).seconds) is not None
+    assert half > tuned.seconds > half / 2.2
+
+
+def test_rows_of_reinforcement_learning_are_filled_with_expected_answers(recipe: Recipe) -> None:
+    found = cost(recipe, "explore")
+    assert found.batch is not None and found.full_batch is not None
+    # 8 answers of 150 tokens a step over 8 replicas: one short row each; memory for a whole one
+    assert (found.batch.global_batch, found.batch.sequence_length) == (8, 150)
+    assert (found.full_batch.global_batch, found.full_batch.sequence_length) == (8, 32_768)
+    assert found.steps == 3 * 4
 
 
 def test_drawing_takes_at_least_the_reading_of_keys_and_values(recipe: Recipe) -> None:
     found = cost(recipe, "explore")
-    assert found.work is not None and found.seconds is not None
-    drawing = found.seconds - found.work.flops / (8 * 989e12 * 0.35)
-    read = found.work.drawn_tokens * found.work.mean_context * key_value_bytes(SHAPE)
-    assert drawing > read / (8 * 4.8e12 * 0.5)
-    assert found.work.mean_context == 100 + 25
+    (part,) = found.rollouts
+    assert found.work is not None
+    read = found.work.drawn_tokens * 125 * 4 * 28 * 8 * 128  # keys and values in bf16, 28 layers of 8 heads of 128
+    assert part.plan.seconds > read / (8 * 4.8e12 * 0.5)
+    assert part.drawn.drawing.batches == 3 / 0.5 and part.drawn.drawing.responses == 32
+    assert found.seconds == pytest.approx(
+        found.training_seconds + found.passed_seconds + part.plan.seconds + part.prompt_seconds
+    )
+    assert found.sync == 0  # the generator in the process has the trainer's own weights
 
 
-def test_the_sum_counts_each_seed_and_leaves_out_what_is_unknown(recipe: Recipe) -> None:
-    one, unknown = cost(recipe, "tuned"), cost(recipe, "unknown")
-    whole = whole_cost([(one, 3), (unknown, 2)])
-    assert whole.work is not None and one.work is not None and one.seconds is not None
-    assert whole.work.trained_tokens == 3 * one.work.trained_tokens
-    assert whole.seconds == pytest.approx(3 * one.seconds)
-
-
-@pytest.mark.parametrize("name", ["qwen3-8b", "qwen3-30b-a3b"])
-def test_memory_of_all_ranks_is_one_model_and_its_states_with_the_distributed_optimizer(name: str) -> None:
-    """tp x pp x dp ranks hold dp copies of weights and gradients, and one copy of the optimizer's states."""
-    shape = get_preset(name)
-    ep = 4 if shape.is_moe else 1
-    layout = ParallelConfig(tp=2, pp=2, ep=ep, precision="bf16", distributed_optimizer=True)
-    replicas, ranks = 8, 32
-    every = ranks * model_bytes(shape, layout, True, replicas)
-    experts = _experts(shape)
-    dense = shape.num_parameters() - experts
-    expert_copies = ranks / (ep * layout.etp * layout.pp)
-    expected = dense * (replicas * 6 + 12) + experts * (expert_copies * 6 + 12)
-    assert every == pytest.approx(expected)
-    without = layout.model_copy(update={"distributed_optimizer": False})
-    assert model_bytes(shape, without, True, replicas) > model_bytes(shape, layout, True, replicas)
-
-
-def _experts(shape: ModelShape) -> int:
-    return shape.num_layers * shape.num_experts * 3 * shape.hidden_size * shape.moe_ffn_hidden_size
+def test_the_sum_counts_each_seed() -> None:
+    once = StageForecast("a", "sft", SHAPE, 8, 1)
+    assert once.gpu_hours is None and once.problems == []

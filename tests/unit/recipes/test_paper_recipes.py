@@ -9,10 +9,12 @@ from typing import Any
 import pytest
 import yaml
 
+from megatron_redone.cli.plan_recipe import plan_recipe
 from megatron_redone.recipes.checks import problems_before_start
+from megatron_redone.recipes.forecast import forecast_stage
 from megatron_redone.recipes.graph import Recipe, load_recipe
-from megatron_redone.recipes.memory import rank_bytes
 from megatron_redone.recipes.plan import input_problems, model_shape, planned_gpus, print_plan
+from megatron_redone.recipes.plan_page import recipe_markdown
 from megatron_redone.recipes.stage_config import ModelStage, artefacts_of
 
 EXAMPLES = Path(__file__).resolve().parents[3] / "examples"
@@ -103,7 +105,16 @@ def test_the_layout_of_a_full_size_recipe_fits_model_batch_and_memory(named: tup
         replicas = config.parallel.data_parallel_size(64)
         batch = getattr(config, "global_batch_size", getattr(config, "minibatch_prompts", replicas))
         assert batch % replicas == 0, f"{stage}: batch {batch} over {replicas} replicas"
-        assert rank_bytes(shape, config, 64) < 139 * 2**30, stage
+        assert recipe.config.cluster is not None
+        assert forecast_stage(recipe, stage, shape, 64, recipe.config.cluster.accelerator()).problems == [], stage
+
+
+def test_the_plan_beside_a_full_size_recipe_is_what_the_command_prints(named: tuple[str, Recipe]) -> None:
+    name, _ = named
+    recipe, page = f"examples/{name}.yaml", f"examples/{name}.plan.md"
+    command = f"redone plan {recipe} --out {page}"
+    text = recipe_markdown(plan_recipe(EXAMPLES.parent / recipe), command)
+    assert (EXAMPLES.parent / page).read_text(encoding="utf-8") == text, f"stale: run `{command}`"
 
 
 @pytest.mark.parametrize("name", FULL)

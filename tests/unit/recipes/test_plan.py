@@ -5,9 +5,7 @@ from pathlib import Path
 import pytest
 
 from megatron_redone.models.presets import get_preset
-from megatron_redone.parallel.config import ParallelConfig
 from megatron_redone.recipes.graph import Recipe, load_recipe
-from megatron_redone.recipes.memory import model_bytes
 from megatron_redone.recipes.plan import input_problems, layout_problems, model_shape
 from tools.make_tiny_checkpoint import write_tiny_checkpoint
 
@@ -56,13 +54,3 @@ def test_all_layouts_that_do_not_fit_are_listed(tmp_path: Path) -> None:
     assert "num_layers=4 is not divisible by parallel.pp=3; choose a divisor of 4" in found[0]
     (tmp_path / "hub").mkdir()
     assert "no config.json" in layout_problems(recipe, 3)[2]
-
-
-def test_memory_counts_weights_gradients_and_moments() -> None:
-    shape = get_preset("qwen3-8b")
-    count = shape.num_parameters()
-    assert model_bytes(shape, ParallelConfig(precision="bf16")) == count * (2 + 4 + 4 + 8)
-    assert model_bytes(shape, ParallelConfig()) == count * (4 + 4 + 8)
-    split = model_bytes(shape, ParallelConfig(precision="bf16", tp=4, pp=2))
-    assert split == pytest.approx(count * 18 / 8, abs=1)
-    assert model_bytes(shape, ParallelConfig(precision="bf16"), trained=False) == count * 2
