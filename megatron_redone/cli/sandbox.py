@@ -13,7 +13,7 @@ from megatron_redone.scoring.sandbox.limits import Limits
 from megatron_redone.scoring.sandbox.pool import Program, Sandbox
 
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
-MIN_MEMORY_BYTES = 64 << 20
+MIN_MEMORY_BYTES, MAX_MEMORY_BYTES = 64 << 20, 1 << 44
 
 
 def run_program(program: Path, stdin: Path | None, wall_seconds: float, memory: str, backend: str | None) -> None:
@@ -34,7 +34,7 @@ def memory_bytes(text: str) -> int:
     """`512M` as bytes.
 
     Raises:
-        InputError: no such amount, or less than an interpreter needs.
+        InputError: no such amount, less than an interpreter needs, or more than the kernel takes as a limit.
     """
     match = re.fullmatch(r"(\d+)([KMG]?)i?B?", text.strip(), re.IGNORECASE)
     if match is None:
@@ -42,6 +42,8 @@ def memory_bytes(text: str) -> int:
     amount = int(match[1]) * _UNITS[match[2].upper()]
     if amount < MIN_MEMORY_BYTES:
         raise InputError(f"memory {text!r} is less than an interpreter needs; give at least {MIN_MEMORY_BYTES >> 20}M")
+    if amount > MAX_MEMORY_BYTES:
+        raise InputError(f"memory {text!r} is more than any box gets; give at most {MAX_MEMORY_BYTES >> 30}G")
     return amount
 
 

@@ -78,7 +78,10 @@ class BoxServer:
         """Runs one program in a fresh box. Never raises for what a program is or does."""
         code = as_bytes(source)
         if len(code) > self.limits.source_bytes or len(stdin) > self.limits.stdin_bytes:
-            what = f"a program of {len(code)} bytes with {len(stdin)} bytes of input is over the limits"
+            what = (
+                f"a program of {len(code)} bytes with {len(stdin)} bytes of input: at most {self.limits.source_bytes} "
+                f"and {self.limits.stdin_bytes} are taken; it was not run"
+            )
             return RunResult("error", None, "", what, 0.0, self.backend)
         box = self._take()
         try:

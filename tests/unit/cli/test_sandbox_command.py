@@ -60,4 +60,15 @@ def test_bad_input_is_refused(run: Run, tmp_path: Path) -> None:
     program.write_text("print(1)", encoding="utf-8")
     assert "no amount" in run(program, "--memory", "much")[2]
     assert "at least 64M" in run(program, "--memory", "1K")[2]
+    assert "at most 16384G" in run(program, "--memory", "9999999999999G")[2]
     assert "unknown" in run(program, "--backend", "jail")[2]
+    for seconds in ("0", "-1", "nan", "inf", "1e99", "soon"):
+        code, out, err = run(program, "--wall-seconds", seconds)
+        assert (code, out) == (2, "") and "--wall-seconds" in err, seconds
+
+
+def test_a_program_that_is_too_long_is_not_run(run: Run, tmp_path: Path, sandbox_backend: str) -> None:
+    program = tmp_path / "p.py"
+    program.write_bytes(b"#" * (9 << 20))
+    found = json.loads(run(program)[1])
+    assert found["status"] == "error" and "at most 8388608 and 16777216 are taken" in found["stderr"]

@@ -197,6 +197,38 @@ def test_wrong_programs_fail_with_the_reason(sandbox: Sandbox) -> None:
         assert said in verdict.reason, (name, verdict.reason)
 
 
+OBLIGING = """
+class Obliging:
+    def __eq__(self, other): return True
+    def __ne__(self, other): return False
+    def __lt__(self, other): return True
+    __le__ = __gt__ = __ge__ = __contains__ = __instancecheck__ = __lt__
+    def __sub__(self, other): return 0.0
+    __rsub__ = __add__ = __radd__ = __mul__ = __rmul__ = __truediv__ = __mod__ = __pow__ = __sub__
+    def __abs__(self): return 0.0
+    def __round__(self, digits=None): return 3.5
+    def __float__(self): return 3.5
+    def __bool__(self): return True
+    def __hash__(self): return hash(3.5)
+    def __getattr__(self, name): return self
+def f(x): return Obliging()
+"""
+QUESTIONS = [
+    "f(2) == 3.5", "3.5 == f(2)", "not f(2) != 3.5", "f(2) is True", "f(2) <= 5", "f(2) >= 0", "abs(f(2) - 3.5) < 1e-6",
+    "round(f(2), 2) == 3.5", "math.isclose(f(2), 3.5)", "float(f(2)) == 3.5", "f(2) in [3.5, 4]", "3.5 in f(2)",
+    "[3.5] == [f(2)]", "(1, 3.5) == (1, f(2))", "{3.5: 1} == {f(2): 1}", "{f(2)} == {3.5}", "max(f(2), 3.5) == 3.5",
+    "isinstance(f(2), float)", "type(f(2)) is float", "f(2).value == 3.5", "sorted([f(2), 4]) == [3.5, 4]",
+    "json.dumps(f(2)) == '3.5'", "set(f(2)) == {3.5}", "f(2)[0] == 3.5", "sum([f(2)]) == 3.5",
+]  # fmt: skip
+
+
+def test_an_object_that_says_yes_to_every_question_passes_none(sandbox: Sandbox) -> None:
+    """Whoever asks the program about an expected value would hear what it wants: these questions are never asked."""
+    asked = [TestedProgram(OBLIGING, [f"assert {question}"], "import json, math", "f") for question in QUESTIONS]
+    verdicts = sandbox.test_many(asked)
+    assert [question for question, verdict in zip(QUESTIONS, verdicts, strict=True) if verdict.passed] == []
+
+
 def test_a_program_that_hangs_costs_its_own_verdict_only(sandbox: Sandbox) -> None:
     hang, good = TestedProgram("while True: pass", ["assert f()"]), TestedProgram("def f(): return 1", ["assert f()"])
     with Sandbox(sandbox.backend, Limits(wall_seconds=0.5), workers=2, checked=False) as short:
