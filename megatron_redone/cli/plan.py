@@ -198,7 +198,7 @@ def _print(plans: list[StagePlan], gpu: Accelerator) -> None:
         for planned in (one.chosen, *one.others):
             time = planned.time
             table.add_row(
-                planned.layout(),
+                planned.layout().replace(",", " "),
                 f"{planned.fullest.total / GIB:.1f} GiB",
                 "yes" if planned.fits else "NO",
                 f"{time.tokens_per_second_per_rank:,.0f}",

@@ -15,6 +15,9 @@ def verify_plan_command(
         list[str] | None,
         typer.Option(help="`qwen3-8b tp=2,pp=2 16 8192 1`: shape, layout, ranks, tokens of a row, pipeline stage."),
     ] = None,
+    speed: Annotated[
+        bool, typer.Option("--speed", help="Instead: times against published records, each expected from the others.")
+    ] = False,
     folder: Annotated[
         Path | None, typer.Option(help="Keeps one file a case; a case that is there is not traced again.")
     ] = None,
@@ -22,9 +25,16 @@ def verify_plan_command(
 ) -> None:
     """Compare the planner's memory with a trace of the real code under fake tensors; exit code 1 above 5%.
 
+    With `--speed` it tells the error of the planner's times instead.
+
     Needs no GPU and little memory: the model, its gradient buffers and its optimizer have shapes but no data, and the
     other ranks do not exist.
     """
+    if speed:
+        from megatron_redone.planning.records_page import speed_markdown, steps_markdown
+
+        typer.echo(speed_markdown() + "\n" + steps_markdown(), nl=False)
+        return
     from rich.table import Table
 
     from megatron_redone.common.errors import InputError
