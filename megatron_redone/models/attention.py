@@ -4,7 +4,8 @@ Megatron-core's own local attention refuses packed sequences. This core takes th
 micro-batch in one row), applies the rotary embedding at given positions, and attends inside documents only.
 With a key-value cache it also serves generation over ragged prompts. Under context parallelism each rank has two
 chunks of the row: documents that lie whole in a chunk need nothing from elsewhere, for the others keys and values
-are gathered over the group.
+are gathered over the group. On a CPU documents of similar length are attended together, padded; on CUDA by their
+borders (`models/varlen.py`).
 
 Shape legend: T tokens of this rank, H query heads, K key-value heads, D head dim, n documents of a group, L longest
 document of a group, B cached sequences, S cache length (all per tensor-parallel rank).
@@ -23,6 +24,7 @@ from megatron.core.transformer.transformer_config import TransformerConfig
 from torch import Tensor
 
 from megatron_redone.models.kv_cache import KVCache
+from megatron_redone.models.varlen import VarlenRow, attend_row, varlen_row
 from megatron_redone.parallel.context import Axis
 from megatron_redone.parallel.context_parallel import chunk_ranges, gather_row, local_index, row_order
 
@@ -60,6 +62,8 @@ class PackedSequence(PackedSeqParams):
 
     cos_T1D: Tensor | None = None
     sin_T1D: Tensor | None = None
+    varlen: VarlenRow | None = None
+    """On CUDA: the borders that its kernels take; the three fields below are then empty."""
     groups: list[DocumentGroup] = field(default_factory=list)
     cut: list[CutDocument] = field(default_factory=list)
     restore_T: Tensor | None = None
@@ -108,7 +112,8 @@ def _turned(x_THD: Tensor, cos_T1D: Tensor, sin_T1D: Tensor, sign: float) -> Ten
     return result
 
 
-def _rotate(x_THD: Tensor, cos_T1D: Tensor, sin_T1D: Tensor) -> Tensor:
+def rotate(x_THD: Tensor, cos_T1D: Tensor, sin_T1D: Tensor) -> Tensor:
+    """The rotary embedding of x [T, H, D], by the tables of `rotary_tables`."""
     result: Tensor = _Rotate.apply(x_THD, cos_T1D, sin_T1D)  # type: ignore[no-untyped-call]
     return result
 
@@ -198,28 +203,35 @@ def pack_sequence(
         positions_T = positions_T[local_index(sum(lengths), size, rank).to(device)]
     cos, sin = rotary_tables(positions_T, config.kv_channels, rope_theta, dtype)
     spans, cut = _spans_here(lengths, size, rank)
-    groups, order = _group_documents(spans, device)
-    order += [torch.arange(part.queries.start, part.queries.stop) for part in cut]
-    joined = torch.cat(order)
-    in_order = bool((joined.diff() > 0).all())
     borders = {end for place in range(size) for span in chunk_ranges(sum(lengths), size, place) for end in span}
     any_cut = not borders <= set(cu_seqlens.tolist())  # on any rank: all of them gather, or none
     longest = max(lengths)
-    return PackedSequence(
+    packed = PackedSequence(
         qkv_format="thd",
-        cu_seqlens_q=cu_seqlens,
-        cu_seqlens_kv=cu_seqlens,
+        cu_seqlens_q=cu_seqlens.to(device),
+        cu_seqlens_kv=cu_seqlens.to(device),
         max_seqlen_q=longest,
         max_seqlen_kv=longest,
         cos_T1D=cos,
         sin_T1D=sin,
-        groups=groups,
-        cut=cut,
-        restore_T=None if in_order else joined.argsort().to(device),
         cp=cp if any_cut else None,
         row_order=row_order(sum(lengths), size).to(device) if any_cut else None,
         positions_T=positions_T,
     )
+    if on_kernels(device):
+        parts = [(part.queries, part.keys) for part in cut]
+        packed.varlen = varlen_row([span for span in spans if span[1]], parts, positions_T.numel(), device)
+    else:
+        packed.groups, order = _group_documents(spans, device)
+        packed.cut = cut
+        joined = torch.cat([*order, *(torch.arange(part.queries.start, part.queries.stop) for part in cut)])
+        packed.restore_T = None if bool((joined.diff() > 0).all()) else joined.argsort().to(device)
+    return packed
+
+
+def on_kernels(device: torch.device) -> bool:
+    """Whether attention takes document borders (CUDA), or padded groups of documents (CPU)."""
+    return device.type == "cuda"
 
 
 class PackedAttention(MegatronModule):
@@ -253,8 +265,8 @@ class PackedAttention(MegatronModule):
         """Attention output [T, H * D] of query [T, H, D] over key and value [T, K, D]."""
         packed = packed_seq_params
         assert packed is not None and packed.cos_T1D is not None and packed.sin_T1D is not None
-        query = _rotate(query, packed.cos_T1D, packed.sin_T1D)
-        key = _rotate(key, packed.cos_T1D, packed.sin_T1D)
+        query = rotate(query, packed.cos_T1D, packed.sin_T1D)
+        key = rotate(key, packed.cos_T1D, packed.sin_T1D)
         if packed.cache is not None:
             keys, values = self._store(packed, packed.cache, key, value)
             if packed.decode:
@@ -262,6 +274,9 @@ class PackedAttention(MegatronModule):
         return self._attend_documents(packed, query, key, value)
 
     def _attend_documents(self, packed: PackedSequence, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        if packed.varlen is not None:
+            gather = None if packed.cp is None else lambda: self._gathered(packed, key, value)
+            return attend_row(packed.varlen, query, key, value, gather, self.scale).reshape(query.size(0), -1)
         outputs = []
         for group in packed.groups:
             index, span = group.token_index_nL, group.span
@@ -287,8 +302,7 @@ class PackedAttention(MegatronModule):
 
         Every rank gathers, whether or not it has such a document: the gradients of its own keys come back this way.
         """
-        assert packed.cp is not None and packed.row_order is not None
-        keys, values = gather_row(torch.stack([key, value], dim=1), packed.row_order, packed.cp).unbind(1)
+        keys, values = self._gathered(packed, key, value)
         outputs = []
         for part in packed.cut:
             q, k, v = (x.transpose(0, 1)[None] for x in (query[part.queries], keys[part.keys], values[part.keys]))
@@ -299,6 +313,12 @@ class PackedAttention(MegatronModule):
         if not outputs:
             outputs.append(query[:0] + keys[:0].sum() + values[:0].sum())
         return outputs
+
+    def _gathered(self, packed: PackedSequence, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+        """Keys and values [T, K, D] of the whole row. A collective over the context-parallel ranks."""
+        assert packed.cp is not None and packed.row_order is not None
+        keys, values = gather_row(torch.stack([key, value], dim=1), packed.row_order, packed.cp).unbind(1)
+        return keys, values
 
     def _store(self, packed: PackedSequence, cache: KVCache, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
         assert packed.cache_rows_T is not None and packed.positions_T is not None
