@@ -168,6 +168,11 @@ class GPUConfig(StrictModel):
         return [*self.needs_transformer_engine, *rest]
 
 
+def fp8_multiple(gpu: GPUConfig) -> int:
+    """What the tokens that a rank's layers see must be a multiple of."""
+    return 1 if gpu.fp8 is None else FP8_ROW_MULTIPLE
+
+
 def gpu_layout_problems(parallel: ParallelConfig) -> list[str]:
     """Settings that the layout or its precision excludes."""
     gpu, found = parallel.gpu, []
@@ -238,7 +243,7 @@ def gpu_layout_problems(parallel: ParallelConfig) -> list[str]:
             "distributed optimizer in bf16 training; set both so"
         )
     rows = gpu.row_tokens
-    multiple = (2 * parallel.cp if parallel.cp > 1 else 1) * parallel.tp * (FP8_ROW_MULTIPLE if gpu.fp8 else 1)
+    multiple = (2 * parallel.cp if parallel.cp > 1 else 1) * parallel.tp * fp8_multiple(gpu)
     if rows is not None and rows % multiple:
         found.append(
             f"parallel.gpu rows of {rows} tokens are not divisible by {multiple}, which this layout needs; "
@@ -253,6 +258,11 @@ def gpu_layout_problems(parallel: ParallelConfig) -> list[str]:
                 f"parallel.recompute_modules has {', '.join(again)} with fp8.recipe=delayed: a second pass would count "
                 "its largest values twice; leave them out or take tensorwise"
             )
+    if gpu.cuda_graphs != "none" and parallel.pp > 1:
+        found.append(
+            f"parallel.gpu.cuda_graphs={gpu.cuda_graphs} with parallel.pp={parallel.pp}: a graph is captured for each "
+            "micro-batch of a pipeline, whose number changes here; set pp=1 or cuda_graphs=none"
+        )
     if gpu.cuda_graphs != "none" and parallel.recompute == "full":
         found.append(
             f"parallel.gpu.cuda_graphs={gpu.cuda_graphs} with recompute=full: a layer computed again is no graph; "

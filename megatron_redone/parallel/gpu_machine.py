@@ -60,7 +60,6 @@ def _transformer_engine_problems(settings: list[str]) -> list[str]:
             "layer spec"
         ]
     if not first <= version < below:
-        return [
-            f"{', '.join(settings)}: transformer_engine {version} is installed, {first} <= version < {below} is needed"
-        ]
+        told = f"transformer_engine {version} is installed; take {first} or later, below {below}"
+        return [f"{', '.join(settings)}: {told}"]
     return []
