@@ -22,6 +22,7 @@ from megatron_redone.models.build import ModelChunks
 from megatron_redone.models.expert_choices import NotedChoices
 from megatron_redone.models.kv_cache import KVCache
 from megatron_redone.parallel.context import ParallelContext
+from megatron_redone.parallel.gpu_config import fp8_multiple
 from megatron_redone.parallel.vocab_logprobs import gather_vocabulary
 
 SHARE_THAT_LEAVES = 0.25
@@ -126,8 +127,9 @@ class MegatronGenerator:
         return gather_vocabulary(output, self.context.tp.group) if self.context.is_last_stage else None
 
     def padded(self, cu_seqlens: Tensor, positions_T: Tensor) -> tuple[Tensor, Tensor]:
-        """Borders and positions of a row that is as long as sequence parallelism needs."""
-        missing = -positions_T.numel() % self.context.tp.size if self.model.config.sequence_parallel else 0
+        """Borders and positions of a row that is as long as sequence parallelism and FP8 need."""
+        sequence_ranks = self.context.tp.size if self.model.config.sequence_parallel else 1
+        missing = -positions_T.numel() % (sequence_ranks * fp8_multiple(self.context.config.gpu))
         if not missing:
             return cu_seqlens, positions_T
         return (

@@ -5,7 +5,8 @@ micro-batch in one row), applies the rotary embedding at given positions, and at
 may go on from another one, its parent (a prompt that several answers share): it attends to the parent as well.
 With a key-value cache it also serves generation over ragged prompts. Under context parallelism each rank has two
 chunks of the row: documents that lie whole in a chunk need nothing from elsewhere, for the others keys and values
-are gathered over the group.
+are gathered over the group. On a CPU documents of similar length are attended together, padded; on CUDA by their
+borders (`models/varlen.py`).
 
 Shape legend: T tokens of this rank, H query heads, K key-value heads, D head dim, n documents of a group, L longest
 document of a group, P tokens of a parent, S keys of a query, B cached sequences (all per tensor-parallel rank).
@@ -25,7 +26,9 @@ from megatron.core.transformer.transformer_config import TransformerConfig
 from torch import Tensor
 from torch.nn.attention.bias import causal_lower_right
 
+from megatron_redone.data.shared_prompts import NO_PARENT
 from megatron_redone.models.kv_cache import KVCache
+from megatron_redone.models.varlen import VarlenRow, attend_row, varlen_row
 from megatron_redone.parallel.context import Axis
 from megatron_redone.parallel.context_parallel import chunk_ranges, gather_row, local_index, row_order
 
@@ -65,6 +68,8 @@ class PackedSequence(PackedSeqParams):
 
     cos_T1D: Tensor | None = None
     sin_T1D: Tensor | None = None
+    varlen: VarlenRow | None = None
+    """On CUDA: the borders that its kernels take; the three fields below are then empty."""
     groups: list[DocumentGroup] = field(default_factory=list)
     cut: list[CutDocument] = field(default_factory=list)
     restore_T: Tensor | None = None
@@ -113,7 +118,8 @@ def _turned(x_THD: Tensor, cos_T1D: Tensor, sin_T1D: Tensor, sign: float) -> Ten
     return result
 
 
-def _rotate(x_THD: Tensor, cos_T1D: Tensor, sin_T1D: Tensor) -> Tensor:
+def rotate(x_THD: Tensor, cos_T1D: Tensor, sin_T1D: Tensor) -> Tensor:
+    """The rotary embedding of x [T, H, D], by the tables of `rotary_tables`."""
     result: Tensor = _Rotate.apply(x_THD, cos_T1D, sin_T1D)  # type: ignore[no-untyped-call]
     return result
 
@@ -179,8 +185,8 @@ def _segments_after(
         children.setdefault(parent, []).append(span)
     groups, order = [], []
     for parent, members in sorted(children.items()):
-        start, length = spans[parent]
-        before = slice(start, start + length) if parent >= 0 else None
+        start, length = spans[parent] if parent != NO_PARENT else (0, 0)
+        before = None if parent == NO_PARENT else slice(start, start + length)
         found, places = _group_documents(members, device, before)
         groups += found
         order += places
@@ -234,33 +240,39 @@ def pack_sequence(
         positions_T = positions_T[local_index(sum(lengths), size, rank).to(device)]
     cos, sin = rotary_tables(positions_T, config.kv_channels, rope_theta, dtype)
     spans, cut = _spans_here(lengths, size, rank)
-    if parents is None or max(parents, default=-1) < 0:
-        groups, order = _group_documents(spans, device)
+    if parents is None or max(parents, default=NO_PARENT) == NO_PARENT:
+        parents = [NO_PARENT] * len(spans)
     elif size > 1:
         raise ValueError(f"segments that go on from others in a row that is split over cp={size}; do not share prompts")
-    else:
-        groups, order = _segments_after(spans, parents, device)
-    order += [torch.arange(part.queries.start, part.queries.stop) for part in cut]
-    joined = torch.cat(order)
-    in_order = bool((joined.diff() > 0).all())
     borders = {end for place in range(size) for span in chunk_ranges(sum(lengths), size, place) for end in span}
     any_cut = not borders <= set(cu_seqlens.tolist())  # on any rank: all of them gather, or none
     longest = max(lengths)
-    return PackedSequence(
+    packed = PackedSequence(
         qkv_format="thd",
-        cu_seqlens_q=cu_seqlens,
-        cu_seqlens_kv=cu_seqlens,
+        cu_seqlens_q=cu_seqlens.to(device),
+        cu_seqlens_kv=cu_seqlens.to(device),
         max_seqlen_q=longest,
         max_seqlen_kv=longest,
         cos_T1D=cos,
         sin_T1D=sin,
-        groups=groups,
-        cut=cut,
-        restore_T=None if in_order else joined.argsort().to(device),
         cp=cp if any_cut else None,
         row_order=row_order(sum(lengths), size).to(device) if any_cut else None,
         positions_T=positions_T,
     )
+    if on_kernels(device):
+        parts = [(part.queries, part.keys) for part in cut]
+        packed.varlen = varlen_row(spans, parts, positions_T.numel(), device, parents)
+    else:
+        packed.groups, order = _segments_after(spans, parents, device)
+        packed.cut = cut
+        joined = torch.cat([*order, *(torch.arange(part.queries.start, part.queries.stop) for part in cut)])
+        packed.restore_T = None if bool((joined.diff() > 0).all()) else joined.argsort().to(device)
+    return packed
+
+
+def on_kernels(device: torch.device) -> bool:
+    """Whether attention takes document borders (CUDA), or padded groups of documents (CPU)."""
+    return device.type == "cuda"
 
 
 class PackedAttention(MegatronModule):
@@ -294,8 +306,8 @@ class PackedAttention(MegatronModule):
         """Attention output [T, H * D] of query [T, H, D] over key and value [T, K, D]."""
         packed = packed_seq_params
         assert packed is not None and packed.cos_T1D is not None and packed.sin_T1D is not None
-        query = _rotate(query, packed.cos_T1D, packed.sin_T1D)
-        key = _rotate(key, packed.cos_T1D, packed.sin_T1D)
+        query = rotate(query, packed.cos_T1D, packed.sin_T1D)
+        key = rotate(key, packed.cos_T1D, packed.sin_T1D)
         if packed.cache is not None:
             keys, values = self._store(packed, packed.cache, key, value)
             if packed.decode:
@@ -303,6 +315,9 @@ class PackedAttention(MegatronModule):
         return self._attend_documents(packed, query, key, value)
 
     def _attend_documents(self, packed: PackedSequence, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        if packed.varlen is not None:
+            gather = None if packed.cp is None else lambda: self._gathered(packed, key, value)
+            return attend_row(packed.varlen, query, key, value, gather, self.scale).reshape(query.size(0), -1)
         outputs = []
         for group in packed.groups:
             index, span = group.token_index_nL, group.span
@@ -333,8 +348,7 @@ class PackedAttention(MegatronModule):
 
         Every rank gathers, whether or not it has such a document: the gradients of its own keys come back this way.
         """
-        assert packed.cp is not None and packed.row_order is not None
-        keys, values = gather_row(torch.stack([key, value], dim=1), packed.row_order, packed.cp).unbind(1)
+        keys, values = self._gathered(packed, key, value)
         outputs = []
         for part in packed.cut:
             q, k, v = (x.transpose(0, 1)[None] for x in (query[part.queries], keys[part.keys], values[part.keys]))
@@ -345,6 +359,12 @@ class PackedAttention(MegatronModule):
         if not outputs:
             outputs.append(query[:0] + keys[:0].sum() + values[:0].sum())
         return outputs
+
+    def _gathered(self, packed: PackedSequence, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+        """Keys and values [T, K, D] of the whole row. A collective over the context-parallel ranks."""
+        assert packed.cp is not None and packed.row_order is not None
+        keys, values = gather_row(torch.stack([key, value], dim=1), packed.row_order, packed.cp).unbind(1)
+        return keys, values
 
     def _store(self, packed: PackedSequence, cache: KVCache, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
         assert packed.cache_rows_T is not None and packed.positions_T is not None

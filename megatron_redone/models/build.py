@@ -1,7 +1,7 @@
 """From a shape to Megatron model chunks: one TransformerConfig, one layer spec, for every family.
 
-The local layer spec runs on CPU and on a bare CUDA image: Megatron's parallel linear layers with our norm and
-attention core. Rotary embedding is applied inside the attention core, so Megatron's own is off.
+The layer specs stand in `models/layer_specs.py`. Rotary embedding is applied inside the attention core, so Megatron's
+own is off.
 """
 
 from __future__ import annotations
@@ -13,31 +13,33 @@ from typing import Any, overload
 import torch
 import torch.nn.functional as F
 from megatron.core.models.gpt import GPTModel
-from megatron.core.models.gpt.gpt_layer_specs import get_gpt_layer_local_spec
 from megatron.core.tensor_parallel.layers import (
     ColumnParallelLinear,
     RowParallelLinear,
     VocabParallelEmbedding,
     set_tensor_model_parallel_attributes,
 )
-from megatron.core.transformer.spec_utils import ModuleSpec
 from megatron.core.transformer.transformer_block import TransformerBlockSubmodules
 from megatron.core.transformer.transformer_config import TransformerConfig
 from torch import Tensor
 
 from megatron_redone.common.errors import ConfigError
-from megatron_redone.models.attention import PackedAttention, PackedSequence, pack_sequence
+from megatron_redone.models.attention import PackedSequence, pack_sequence
 from megatron_redone.models.config import ModelShape
-from megatron_redone.models.norm import RMSNorm
-from megatron_redone.models.router import Router
-from megatron_redone.models.swiglu import SwiGLU
+from megatron_redone.models.families import param_mappings
+from megatron_redone.models.gpu_fields import moe_fields, transformer_fields
+from megatron_redone.models.layer_specs import final_norm, layer_spec
+from megatron_redone.models.weights import local_name
 from megatron_redone.parallel.config import ParallelConfig
 from megatron_redone.parallel.context import ParallelContext
+from megatron_redone.parallel.gpu_config import TE
 
 MASKED_LOGIT = -1e30
 """Logit of vocabulary rows that only pad the table; finite, so that 0 * logit stays 0."""
 
 EXTRA_STATE = "_extra_state"
+WITH_VOCABULARY = ("embedding.", "output_layer.")
+"""Modules of Megatron's own under either layer spec."""
 
 
 def transformer_config(shape: ModelShape, context: ParallelContext) -> TransformerConfig:
@@ -58,6 +60,7 @@ def transformer_config(shape: ModelShape, context: ParallelContext) -> Transform
             "moe_z_loss_coeff": shape.router_z_loss_coefficient or None,
             "moe_router_pre_softmax": False,  # softmax over the chosen experts: Qwen3's renormalised top-k
             "moe_router_dtype": "fp64" if context.dtype == torch.float64 else "fp32",
+            **moe_fields(parallel),
         }
     return TransformerConfig(
         num_layers=shape.num_layers,
@@ -80,7 +83,6 @@ def transformer_config(shape: ModelShape, context: ParallelContext) -> Transform
         bias_dropout_fusion=False,
         bias_activation_fusion=False,
         apply_rope_fusion=False,
-        gradient_accumulation_fusion=False,
         use_cpu_initialization=context.device.type == "cpu",
         perform_initialization=False,
         params_dtype=context.dtype,
@@ -94,13 +96,9 @@ def transformer_config(shape: ModelShape, context: ParallelContext) -> Transform
         expert_tensor_parallel_size=parallel.etp,
         sequence_parallel=uses_sequence_parallel(shape, context),
         variable_seq_lengths=not same_length_rows(shape, parallel),
-        moe_token_dispatcher_type=parallel.moe_dispatcher,
-        # Interleaved stages with Megatron's default pair of these give wrong gradients without an error.
-        overlap_p2p_comm=parallel.vpp > 1,
-        batch_p2p_comm=parallel.vpp == 1,
         calculate_per_token_loss=True,
         deallocate_pipeline_outputs=False,
-        **_recompute(parallel),
+        **transformer_fields(parallel),
         **moe,
     )
 
@@ -110,41 +108,10 @@ def same_length_rows(shape: ModelShape, parallel: ParallelConfig) -> bool:
     return shape.is_moe and parallel.moe_dispatcher == "allgather"
 
 
-def _recompute(parallel: ParallelConfig) -> dict[str, Any]:
-    if parallel.recompute == "full":
-        return {"recompute_granularity": "full", "recompute_method": "uniform", "recompute_num_layers": 1}
-    if parallel.recompute == "selective":
-        return {"recompute_granularity": "selective", "recompute_modules": ["core_attn"]}
-    return {}
-
-
 def uses_sequence_parallel(shape: ModelShape, context: ParallelContext) -> bool:
     """The setting, or by default: on for an MoE model under tensor parallelism, which Megatron-core demands."""
     wanted = context.config.sequence_parallel
     return (shape.is_moe if wanted is None else wanted) and context.tp.size > 1
-
-
-def _layer_spec(config: TransformerConfig) -> ModuleSpec:
-    with warnings.catch_warnings():  # Megatron warns that Apex is absent; its norm is not used
-        warnings.simplefilter("ignore")
-        spec = get_gpt_layer_local_spec(
-            num_experts=config.num_moe_experts, qk_layernorm=config.qk_layernorm, normalization="RMSNorm"
-        )
-    layer = spec.submodules
-    layer.input_layernorm = layer.pre_mlp_layernorm = RMSNorm
-    attention = layer.self_attention.submodules
-    attention.core_attention = PackedAttention
-    if config.qk_layernorm:
-        attention.q_layernorm = attention.k_layernorm = RMSNorm
-    if config.num_moe_experts:
-        layer.mlp.submodules.router = Router
-        # Transformer Engine fuses this norm into a dense layer's first matrix, not into a mixture's. Under the same
-        # keys a checkpoint of either spec loads into the other.
-        del layer.sharded_state_dict_keys_map["pre_mlp_layernorm."]
-        layer.mlp.submodules.experts.submodules.activation_func = SwiGLU
-    else:
-        layer.mlp.submodules.activation_func = SwiGLU
-    return spec
 
 
 class CausalLM(GPTModel):
@@ -156,12 +123,13 @@ class CausalLM(GPTModel):
 
     def __init__(self, shape: ModelShape, context: ParallelContext, chunk: int = 0) -> None:
         config = transformer_config(shape, context)
-        layer = _layer_spec(config)
+        gpu = context.config.gpu
+        layer = layer_spec(config, gpu)
         chunks = context.config.vpp
         super().__init__(
             config,
             TransformerBlockSubmodules(
-                layer_specs=[layer] * (shape.num_layers // (context.pp.size * chunks)), layer_norm=RMSNorm
+                layer_specs=[layer] * (shape.num_layers // (context.pp.size * chunks)), layer_norm=final_norm(gpu)
             ),
             vocab_size=padded_vocab_size(shape, context),
             max_sequence_length=shape.max_positions,
@@ -253,7 +221,7 @@ class ModelChunks(Sequence[CausalLM]):
         """
         return {
             f"chunk{number}": {
-                name: value for name, value in chunk.sharded_state_dict().items() if not name.endswith(EXTRA_STATE)
+                name: value for name, value in chunk.sharded_state_dict().items() if not EXTRA_STATE not in name
             }
             for number, chunk in enumerate(self.chunks)
         }
@@ -261,7 +229,7 @@ class ModelChunks(Sequence[CausalLM]):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Takes what a checkpoint gave for `sharded_state_dict`."""
         for number, chunk in enumerate(self.chunks):
-            extra = {name: None for name in chunk.state_dict() if name.endswith(EXTRA_STATE)}
+            extra = {name: None for name in chunk.state_dict() if EXTRA_STATE in name}
             chunk.load_state_dict({**extra, **state[f"chunk{number}"]})
 
 
@@ -298,3 +266,18 @@ def _mark_split_parameters(model: ModelChunks) -> None:
             continue
         if module.weight is not None:
             set_tensor_model_parallel_attributes(module.weight, True, dimension, 1)
+    if model.context.config.gpu.layer_spec == TE:
+        _mark_by_table(model)
+
+
+def _mark_by_table(model: ModelChunks) -> None:
+    """Transformer Engine's layers, by the parameter table: it marks its own, but knows no ranks of experts."""
+    parameters = model.parameters()
+    for row in param_mappings(model.shape):
+        name = local_name(row, model.shape, model.context)
+        parameter = parameters.get(name) if name is not None else None
+        if parameter is None or row.split_dim is None or name is None or name[1].startswith(WITH_VOCABULARY):
+            continue
+        for attribute, value in (("tensor_model_parallel", True), ("partition_dim", row.split_dim)):
+            setattr(parameter, attribute, value)
+        parameter.partition_stride = 1  # type: ignore[attr-defined]

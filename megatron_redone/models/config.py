@@ -9,6 +9,7 @@ from pydantic import model_validator
 from megatron_redone.config.artefact import OptionalArtefact
 from megatron_redone.config.base import StrictModel
 from megatron_redone.parallel.config import ParallelConfig
+from megatron_redone.parallel.gpu_config import gpu_model_problems
 
 FamilyName = Literal["llama", "qwen2_5", "qwen3", "qwen3_moe"]
 
@@ -115,7 +116,7 @@ class ModelShape(StrictModel):
             found.append(f"parallel.ep={ep} with a dense {self.family} model; experts are needed, set ep=1")
         if not self.is_moe and etp > 1:
             found.append(f"parallel.etp={etp} with a dense {self.family} model; experts are needed, set etp=1")
-        return found
+        return found + gpu_model_problems(parallel, self.num_layers, self.is_moe)
 
 
 class ModelConfig(StrictModel):

@@ -17,6 +17,7 @@ from megatron_redone.common.errors import CheckpointError
 from megatron_redone.common.seeding import derive_seed
 from megatron_redone.models.config import ModelShape
 from megatron_redone.models.families import param_mappings
+from megatron_redone.models.parameter_names import under_spec
 
 if TYPE_CHECKING:
     from megatron_redone.models.build import ModelChunks
@@ -150,7 +151,7 @@ def local_name(row: ParamMapping, shape: ModelShape, context: ParallelContext) -
         if owner != context.ep.rank:
             return None
         name = name.replace(f"local_experts.{row.expert}.", f"local_experts.{number}.")
-    return chunk, name
+    return chunk, under_spec(name, context.config.gpu, shape.is_moe)
 
 
 def owner_chunk(row: ParamMapping, shape: ModelShape, context: ParallelContext) -> tuple[int, int]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from megatron_redone.config.base import StrictModel
+from megatron_redone.parallel.gpu_config import GPUConfig, gpu_layout_problems
 
 
 class ParallelConfig(StrictModel):
@@ -34,9 +35,13 @@ class ParallelConfig(StrictModel):
     """Reduce gradients while the backward pass goes on, and with the distributed optimizer gather updated weights
     while the next forward pass begins."""
     recompute: Literal["none", "selective", "full"] = "none"
-    """What the backward pass computes again instead of keeping it: nothing, attention, or whole layers."""
+    """What the backward pass computes again instead of keeping it: nothing, parts of layers, or whole layers."""
+    recompute_modules: tuple[Literal["core_attn", "layernorm", "mlp", "moe", "moe_act"], ...] = ("core_attn",)
+    """The parts that `selective` computes again."""
     moe_dispatcher: Literal["alltoall", "allgather"] = "alltoall"
     """How tokens reach their experts: each to its expert's rank, or all to all ranks (few experts, short rows)."""
+    gpu: GPUConfig = GPUConfig()
+    """What counts on a CUDA device alone."""
 
     def model_parallel_size(self) -> int:
         """Ranks that hold one copy of the model."""
@@ -70,4 +75,13 @@ class ParallelConfig(StrictModel):
                 "parallel.precision=fp64 with distributed_optimizer=true: Megatron's sharded buffers hold fp32 states; "
                 "set distributed_optimizer=false"
             )
-        return found
+        if self.recompute != "selective" and self.recompute_modules != ("core_attn",):
+            found.append(
+                f"parallel.recompute_modules={', '.join(self.recompute_modules)} with recompute={self.recompute}: only "
+                "selective reads it; set recompute=selective"
+            )
+        if self.recompute == "selective" and not self.recompute_modules:
+            found.append(
+                "parallel.recompute_modules is empty with recompute=selective; name a part or set recompute=none"
+            )
+        return found + gpu_layout_problems(self)

@@ -21,6 +21,7 @@ from torch._C._distributed_c10d import HashStore, PrefixStore, Store, TCPStore
 
 from megatron_redone.common.errors import ConfigError, Interrupted
 from megatron_redone.parallel.config import ParallelConfig
+from megatron_redone.parallel.gpu_machine import machine_problems
 from megatron_redone.parallel.platform import install_cpu_platform, on_cuda
 
 T = TypeVar("T")
@@ -152,7 +153,7 @@ def build_context(
     Raises:
         ConfigError: the layout does not fit the world size.
     """
-    problems = config.problems(world_size)
+    problems = [*config.problems(world_size), *machine_problems(config.gpu)]
     if not on_cuda() and config.etp > 1 and config.ep > 1 and config.moe_dispatcher == "alltoall":
         problems.append(
             f"parallel.etp={config.etp} with ep={config.ep} and moe_dispatcher=alltoall on CPU: gloo gathers rows of "

@@ -9,6 +9,7 @@ from megatron_redone.data.document import Document
 from megatron_redone.data.microbatches import assign_documents
 from megatron_redone.data.shared_prompts import prompt_groups, tokens_with_shared_prompt
 from megatron_redone.models.expert_choices import EXPERTS
+from megatron_redone.parallel.gpu_config import TE
 from megatron_redone.training.engine import MegatronEngine
 
 
@@ -72,12 +73,14 @@ def may_share_prompts(engine: MegatronEngine, signal_names: Sequence[str]) -> bo
     """Whether prompts can be computed once without a change of the result.
 
     Not where context parallelism cuts a row into chunks, where recorded choices of experts are replayed token by token,
-    and where experts are balanced by a loss, in which a prompt then counted once and not once an answer.
+    where experts are balanced by a loss, in which a prompt then counted once and not once an answer, and not with
+    Transformer Engine, whose attention takes documents from one place each.
     """
     shape = engine.model.shape
     balanced = shape.is_moe and bool(shape.router_aux_loss_coefficient or shape.router_z_loss_coefficient)
     replayed = any(name.startswith(EXPERTS) for name in signal_names)
-    return engine.context.cp.size == 1 and not balanced and not replayed
+    own_attention = engine.context.config.gpu.layer_spec != TE
+    return own_attention and engine.context.cp.size == 1 and not balanced and not replayed
 
 
 def pack(

@@ -27,6 +27,7 @@ from megatron_redone.models.weights import export_weights, load_weights
 from megatron_redone.objectives.base import LabelledTokens, LossTerms, Objective
 from megatron_redone.parallel.context import ParallelContext
 from megatron_redone.training.config import OptimizerConfig
+from megatron_redone.training.gpu_start import MLPGraphs, start_tp_overlap
 from megatron_redone.training.optimizer import build_optimizer, one_or_all, step_with_norm, wrap_chunks
 from megatron_redone.training.optimizer_state import (
     load_optimizer_state,
@@ -48,6 +49,7 @@ class MegatronEngine:
         self.shape, self.context = shape, context
         self.tokenizer_fingerprint: str | None = None
         """Of the tokenizer that its token ids are of, where it is known."""
+        start_tp_overlap(shape, context)
         self.model = build_model(_with_router_losses(shape, optimizer), context)
         self.rows = Rows(self.model)
         self.ddp: list[DistributedDataParallel] = []
@@ -71,6 +73,7 @@ class MegatronEngine:
         if self._optimizer_config is not None:
             self.ddp = wrap_chunks(self.model, self.context)
             self.optimizer = build_optimizer(self.ddp, self._optimizer_config, self.context)
+            self._graphs = MLPGraphs(self.context, self.ddp, self.optimizer)
 
     def export_hf_weights(self) -> Iterator[tuple[str, Tensor]]:
         """Streams (name, whole tensor); a collective that every rank iterates to the end."""
@@ -169,6 +172,7 @@ class MegatronEngine:
             for group in self.optimizer.param_groups:
                 group["lr"] = learning_rate
             step_with_norm(self.optimizer, self._grad_norm() if grad_norm is None else grad_norm)
+            self._graphs.after_step()
         self._weights_in_shards = self.context.config.overlap and self.context.config.distributed_optimizer
 
     def _gather_updated_weights(self) -> None:
@@ -244,6 +248,9 @@ class MegatronEngine:
         """Takes the state that a checkpoint gave back for `sharded_state`, of this layout or of another."""
         self.model.load_state_dict(state["model"])
         load_optimizer_state(self.optimizer, self.model, state["optimizer"], num_updates)
+        fp8 = self.context.config.gpu.fp8
+        if fp8 is not None and fp8.recipe == "delayed" and self.context.is_main:
+            LOG.warning("FP8 with delayed scaling: largest values of earlier steps are in no checkpoint and start anew")
 
     def _apply(self, objective: Objective, logits: Tensor, tokens: LabelledTokens, batch: PackedBatch) -> LossTerms:
         logprobs = self.rows.label_logprobs(logits, batch, objective.temperature)
@@ -262,6 +269,8 @@ class MegatronEngine:
             names = sorted(batches[0].signals)
             while len(batches) % self.context.pp.size:
                 batches.append(PackedBatch.from_documents([], self.row_multiple, signal_names=names))
+        if (tokens := self.context.config.gpu.row_tokens) is not None:
+            batches = [self.rows.filled_to(batch, tokens) for batch in batches]
         if same_length_rows(self.shape, self.context.config):
             longest = torch.tensor(max(batch.num_tokens for batch in batches), device=self.context.device)
             dist.all_reduce(longest, op=dist.ReduceOp.MAX, group=self.context.dp.group)

@@ -13,6 +13,7 @@ from torch.profiler import record_function
 
 from megatron_redone.common.errors import ConfigError
 from megatron_redone.models.build import ModelChunks
+from megatron_redone.models.gpu_fields import ddp_fields, optimizer_fields
 from megatron_redone.parallel.context import ParallelContext
 from megatron_redone.training.config import OptimizerConfig
 from megatron_redone.training.parts import REDUCTION
@@ -21,13 +22,7 @@ from megatron_redone.training.parts import REDUCTION
 def wrap_chunks(model: ModelChunks, context: ParallelContext) -> list[DistributedDataParallel]:
     """The chunks with their gradient buffers; tells Megatron's schedules how gradients and weights are synchronised."""
     parallel = context.config
-    gathers_late = parallel.overlap and parallel.distributed_optimizer
-    config = DistributedDataParallelConfig(
-        grad_reduce_in_fp32=parallel.precision != "fp64",
-        overlap_grad_reduce=parallel.overlap,
-        overlap_param_gather=gathers_late,
-        use_distributed_optimizer=parallel.distributed_optimizer,
-    )
+    config = DistributedDataParallelConfig(**ddp_fields(parallel))
     wrapped = [
         DistributedDataParallel(chunk.config, config, chunk, disable_bucketing=number > 0)
         for number, chunk in enumerate(model)
@@ -37,7 +32,7 @@ def wrap_chunks(model: ModelChunks, context: ParallelContext) -> list[Distribute
         if parallel.overlap:
             chunk.config.no_sync_func = one_or_all([ddp.no_sync for ddp in wrapped])
             chunk.config.grad_sync_func = one_or_all([ddp.start_grad_sync for ddp in wrapped])
-        if gathers_late:
+        if config.overlap_param_gather:
             chunk.config.param_sync_func = one_or_all([ddp.start_param_sync for ddp in wrapped])
     return wrapped
 
@@ -73,8 +68,7 @@ def build_optimizer(chunks: list[DistributedDataParallel], config: OptimizerConf
             clip_grad=config.clip_grad,
             bf16=context.dtype == torch.bfloat16,
             params_dtype=context.dtype,
-            use_distributed_optimizer=parallel.distributed_optimizer,
-            overlap_param_gather=parallel.overlap and parallel.distributed_optimizer,
+            **optimizer_fields(parallel),
         ),
         chunks,
     )

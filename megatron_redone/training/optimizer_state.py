@@ -64,12 +64,22 @@ def load_optimizer_state(optimizer: Any, model: ModelChunks, loaded: dict[str, T
         if slot.main is None:
             continue
         parts = {name: loaded[f"{place}.{name}"].flatten()[slot.shard].view_as(slot.main) for name in _names(parameter)}
-        if "fp32_weight" in parts:
+        if _keeps_weights(slot):
+            slot.optimizer.set_scaled_state(slot.main, "master_param", parts["fp32_weight"])
             slot.main.data.copy_(parts["fp32_weight"])
+        elif "fp32_weight" in parts:
+            slot.main.data.copy_(parts["fp32_weight"])
+        if hasattr(slot.optimizer, "set_scaled_state"):  # Transformer Engine's, whose moments may be in 16 bits
+            for name in MOMENTS:
+                slot.optimizer.set_scaled_state(slot.main, name, parts[name])
+            continue
         state = slot.optimizer.state[slot.main]
         state.update({name: parts[name].clone() for name in MOMENTS})
         state["step"] = torch.tensor(float(num_steps), dtype=torch.float32)
     for inner in _inner_optimizers(optimizer):
+        if hasattr(inner.optimizer, "sub_optimizers"):  # states that the host keeps
+            inner.optimizer._sync_hdo_state_to_sub_optimizers()
+            inner.optimizer._move_new_state_to_right_device()
         for group in inner.optimizer.param_groups:
             if "step" in group:  # fused optimizers count by group
                 group["step"] = num_steps
@@ -122,10 +132,20 @@ def _slot(optimizer: Any, parameter: Tensor) -> _Slot:
 def _stored(slot: _Slot, name: str) -> Tensor | None:
     if slot.main is None:
         return None
-    if name == "fp32_weight":
+    state = slot.optimizer.state.get(slot.main, {})
+    if name == "fp32_weight" and not _keeps_weights(slot):
         return slot.main.detach()
-    value: Tensor | None = slot.optimizer.state.get(slot.main, {}).get(name)
-    return value
+    stored = "master_param" if name == "fp32_weight" else name
+    if hasattr(slot.optimizer, "get_unscaled_state") and stored in state:  # in fp32, whatever it is kept in
+        value: Tensor | None = slot.optimizer.get_unscaled_state(slot.main, stored)
+        return value
+    value = slot.main.float() if stored == "master_param" and stored not in state else state.get(stored)
+    return value if value is None else value.to(slot.main.device)
+
+
+def _keeps_weights(slot: _Slot) -> bool:
+    """Whether the optimizer has the fp32 weights in its state, and updates the 16-bit ones themselves."""
+    return bool(getattr(slot.optimizer, "master_weights", False))
 
 
 def _whole(part: Tensor | None, slot: _Slot, parameter: Tensor) -> Tensor:

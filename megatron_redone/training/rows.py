@@ -13,11 +13,13 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from megatron_redone.common.errors import DataError
 from megatron_redone.data.batch import PackedBatch
 from megatron_redone.models.build import ModelChunks
 from megatron_redone.models.expert_choices import EXPERTS, forget_choices, give_choices, routers_of
 from megatron_redone.models.router import Router
 from megatron_redone.parallel.context_parallel import gather_values, local_index, row_multiple
+from megatron_redone.parallel.gpu_config import fp8_multiple
 from megatron_redone.parallel.vocab_logprobs import (
     differentiable_entropy,
     vocab_parallel_entropy,
@@ -52,7 +54,20 @@ class Rows:
     def multiple(self) -> int:
         """What the length of a row must be a multiple of."""
         sequence_ranks = self.context.tp.size if self.model.config.sequence_parallel else 1
-        return row_multiple(self.context.cp.size) * sequence_ranks
+        return row_multiple(self.context.cp.size) * sequence_ranks * fp8_multiple(self.context.config.gpu)
+
+    def filled_to(self, batch: PackedBatch, num_tokens: int) -> PackedBatch:
+        """The row with padding up to the one length of all rows.
+
+        Raises:
+            DataError: it is longer.
+        """
+        if batch.num_tokens > num_tokens:
+            raise DataError(
+                f"a row of {batch.num_tokens} tokens does not fit parallel.gpu's {num_tokens} tokens of every row "
+                "(tp_overlap_tokens, graph_tokens); raise it or pack shorter rows"
+            )
+        return batch.padded_to(num_tokens)
 
     def forward(self, chunk: Any, batch: PackedBatch) -> Tensor:
         """A chunk's output: hidden states, or on the last one logits [m, vocabulary / tp] of our labels, filled up."""

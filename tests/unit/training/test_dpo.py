@@ -17,6 +17,7 @@ from megatron_redone.data.chat_template import ChatTemplate
 from megatron_redone.data.conversation import Message
 from megatron_redone.models.presets import get_preset
 from megatron_redone.objectives.base import Objective
+from megatron_redone.parallel.config import ParallelConfig
 from megatron_redone.parallel.context import ParallelContext
 from megatron_redone.training.config import DPOConfig
 from megatron_redone.training.dpo import PairStream, all_documents, dpo, objective_of
@@ -58,7 +59,7 @@ class ScoringEngine:
 
     def __init__(self, context: ParallelContext, rank: int = 0, replicas: int = 1) -> None:
         self.context = SimpleNamespace(
-            dp=SimpleNamespace(rank=rank, size=replicas), cp=SimpleNamespace(size=1),
+            dp=SimpleNamespace(rank=rank, size=replicas), cp=SimpleNamespace(size=1), config=ParallelConfig(),
             gather_objects=lambda value, axis: [value], on_main=context.on_main, is_main=True, maximum=context.maximum,
         )  # fmt: skip
         self.model = SimpleNamespace(shape=get_preset("qwen3-tiny"))
