@@ -16,12 +16,16 @@ class TrainBenchmarkConfig(StrictModel):
 
     preset: str | None = None
     """Shape by name, with random weights; give this or `model`."""
+    layers: int | None = Field(None, ge=1)
+    """The first so many layers of the preset; by default all."""
     model: Path | None = None
     """Hugging Face model folder."""
     conversations: Path | None = None
     """JSONL of conversations, packed as SFT packs them; by default documents of random tokens, every one a label."""
     document_length: int | None = Field(None, ge=2)
     """Tokens of a random document; by default a row is one document."""
+    mixed_lengths: bool = False
+    """Documents of a row are log-normal in length, as conversations are, with `document_length` as the median."""
     sequence_length: int = Field(1024, ge=8)
     """Tokens of a packed row, which is one micro-batch."""
     rows: int = Field(1, ge=1)
@@ -43,6 +47,10 @@ class TrainBenchmarkConfig(StrictModel):
             yield f"preset={self.preset} and model={self.model}: give exactly one of them"
         if self.conversations is not None and self.model is None:
             yield f"conversations={self.conversations} without model: its tokenizer is needed; give a model folder"
+        if self.layers is not None and self.preset is None:
+            yield f"layers={self.layers} without preset: a folder has its layers; leave it out"
+        if self.mixed_lengths and self.document_length is None:
+            yield "mixed_lengths=true without document_length: give the median"
         if self.document_length is not None and self.document_length > self.sequence_length:
             yield (
                 f"document_length={self.document_length} is more than sequence_length={self.sequence_length}; "

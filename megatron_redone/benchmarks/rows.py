@@ -6,6 +6,8 @@ import itertools
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
+
 from megatron_redone.benchmarks.config import TrainBenchmarkConfig
 from megatron_redone.common.jsonl import read_jsonl
 from megatron_redone.common.seeding import numpy_rng
@@ -32,6 +34,8 @@ def benchmark_engine(config: TrainBenchmarkConfig, context: ParallelContext) -> 
         return load_engine(config.model, context, OptimizerConfig())
     assert config.preset is not None
     shape = get_preset(config.preset)
+    if config.layers is not None:
+        shape = shape.model_copy(update={"num_layers": config.layers})
     engine = MegatronEngine(shape, context, OptimizerConfig())
     engine.load_hf_weights(RandomWeights(shape, config.seed), f"preset {config.preset}")
     return engine, None
@@ -54,10 +58,28 @@ def _random_rows(config: TrainBenchmarkConfig, shape: ModelShape) -> Iterator[Ro
     for number in itertools.count():
         random = numpy_rng(config.seed, "benchmark", number)
         row = []
-        for place in range(config.sequence_length // length):
-            ids = random.integers(0, shape.vocab_size, length).tolist()
-            row.append(Document(ids, [1.0] * length, f"{number}.{place}"))
+        for place, tokens in enumerate(_lengths(config, length, random)):
+            ids = random.integers(0, shape.vocab_size, tokens).tolist()
+            row.append(Document(ids, [1.0] * tokens, f"{number}.{place}"))
         yield row
+
+
+SPREAD = 0.8
+"""Standard deviation of the logarithm of a document's length, where lengths are mixed."""
+
+
+def _lengths(config: TrainBenchmarkConfig, length: int, random: np.random.Generator) -> list[int]:
+    """Tokens of the documents of a row: alike, or mixed; what does not fit any more begins the next row elsewhere."""
+    if not config.mixed_lengths:
+        return [length] * (config.sequence_length // length)
+    left, found = config.sequence_length, []
+    while left >= 2:
+        tokens = int(np.clip(random.lognormal(np.log(length), SPREAD), 2, config.sequence_length))
+        if tokens > left and found:
+            break
+        found.append(min(tokens, left))
+        left -= found[-1]
+    return found
 
 
 def _packed_rows(config: TrainBenchmarkConfig, path: Path, template: ChatTemplate) -> list[Row]:

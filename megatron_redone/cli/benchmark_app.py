@@ -13,6 +13,7 @@ benchmark_app = typer.Typer(help="Measure speed and memory on this machine.", no
 @benchmark_app.command("train")
 def benchmark_train_command(
     preset: Annotated[str | None, typer.Option(help="Shape by name, with random weights: `qwen3-30m`.")] = None,
+    layers: Annotated[int | None, typer.Option(help="The first so many layers of the shape; by default all.")] = None,
     model: Annotated[Path | None, typer.Option(help="Hugging Face model folder instead.")] = None,
     conversations: Annotated[
         Path | None,
@@ -21,6 +22,9 @@ def benchmark_train_command(
     document_length: Annotated[
         int | None, typer.Option(help="Tokens of a random document; by default as long as a row.")
     ] = None,
+    mixed_lengths: Annotated[
+        bool, typer.Option("--mixed-lengths", help="Documents of log-normal lengths around --document-length.")
+    ] = False,
     sequence_length: Annotated[int, typer.Option(help="Tokens of a packed row, which is one micro-batch.")] = 1024,
     rows: Annotated[int, typer.Option(help="Packed rows of a step, over all replicas.")] = 1,
     steps: Annotated[int, typer.Option(help="Steps that are measured.")] = 10,
@@ -45,7 +49,9 @@ def benchmark_train_command(
         "preset": preset if preset or model else "qwen3-30m",
         "model": model and str(model),
         "conversations": conversations and str(conversations),
+        "layers": layers,
         "document_length": document_length,
+        "mixed_lengths": mixed_lengths,
         "sequence_length": sequence_length,
         "rows": rows,
         "steps": steps,
