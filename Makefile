@@ -5,6 +5,9 @@ VENV ?= .venv
 TORCH_INDEX ?=
 # Environment of the peer that losses are compared with.
 TRL_VENV ?= .venv-trl
+# A GPU image brings its own torch: its Python, with this package installed (docs/gpu.md).
+GPU_PYTHON ?= python3
+GPU_ARGS ?=
 # Arguments for `redone run`, for example ARGS="--nproc 2 parallel.tp=2".
 ARGS ?=
 
@@ -29,7 +32,7 @@ exit 1
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help install quickstart test test-slurm test-full test-faults test-parity test-vllm nemo-aligner lint format lock clean
+.PHONY: help install quickstart test test-slurm test-full test-faults test-gpu benchmark-gpu test-parity test-vllm nemo-aligner lint format lock clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -63,6 +66,12 @@ test-faults: install  ## the long fault tests (kills, stops, restarts); what the
 	$(PYTEST) tests/faults -m faults --fault-table runs/faults.json
 	@$(VENV)/bin/python -m tests.faults.table runs/faults.json > runs/faults.md
 	@cat runs/faults.md
+
+test-gpu:  ## the proofs of one GPU, with the Python at hand (GPU_PYTHON); what is missing is skipped with its reason
+	$(GPU_PYTHON) -m pytest tests/gpu -m gpu -rs
+
+benchmark-gpu:  ## throughput on one GPU into runs/gpu: goes on where it was (GPU_ARGS="--minutes 9")
+	$(GPU_PYTHON) tools/benchmark_gpu.py --folder runs/gpu $(GPU_ARGS)
 
 test-parity: install $(TRL_VENV)/.installed  ## our losses and their gradients beside TRL's own
 	$(VENV)/bin/python tools/compare_losses.py --trl-python $(TRL_VENV)/bin/python

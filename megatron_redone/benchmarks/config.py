@@ -17,6 +17,8 @@ class TrainBenchmarkConfig(StrictModel):
 
     preset: str | None = None
     """Shape by name, with random weights; give this or `model`."""
+    layers: int | None = Field(None, ge=1)
+    """The first so many layers of the preset; by default all."""
     model: Path | None = None
     """Hugging Face model folder."""
     conversations: Path | None = None
@@ -47,6 +49,8 @@ class TrainBenchmarkConfig(StrictModel):
             yield f"preset={self.preset} and model={self.model}: give exactly one of them"
         if self.conversations is not None and self.model is None:
             yield f"conversations={self.conversations} without model: its tokenizer is needed; give a model folder"
+        if self.layers is not None and self.preset is None:
+            yield f"layers={self.layers} without preset: a folder has its layers; leave it out"
         if self.lengths != "fixed" and (self.conversations is not None or self.document_length is not None):
             yield f"lengths={self.lengths} beside conversations or document_length: give one source of lengths"
         if self.document_length is not None and self.document_length > self.sequence_length:

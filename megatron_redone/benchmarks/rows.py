@@ -35,6 +35,8 @@ def benchmark_engine(config: TrainBenchmarkConfig, context: ParallelContext) -> 
         return load_engine(config.model, context, OptimizerConfig())
     assert config.preset is not None
     shape = get_preset(config.preset)
+    if config.layers is not None:
+        shape = shape.model_copy(update={"num_layers": config.layers})
     engine = MegatronEngine(shape, context, OptimizerConfig())
     engine.load_hf_weights(RandomWeights(shape, config.seed), f"preset {config.preset}")
     return engine, None

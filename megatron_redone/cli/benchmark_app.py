@@ -13,6 +13,7 @@ benchmark_app = typer.Typer(help="Measure speed and memory on this machine.", no
 @benchmark_app.command("train")
 def benchmark_train_command(
     preset: Annotated[str | None, typer.Option(help="Shape by name, with random weights: `qwen3-30m`.")] = None,
+    layers: Annotated[int | None, typer.Option(help="The first so many layers of the shape; by default all.")] = None,
     model: Annotated[Path | None, typer.Option(help="Hugging Face model folder instead.")] = None,
     conversations: Annotated[
         Path | None,
@@ -48,6 +49,7 @@ def benchmark_train_command(
         "preset": preset if preset or model else "qwen3-30m",
         "model": model and str(model),
         "conversations": conversations and str(conversations),
+        "layers": layers,
         "document_length": document_length,
         "lengths": lengths,
         "sequence_length": sequence_length,

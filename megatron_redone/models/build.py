@@ -221,7 +221,7 @@ class ModelChunks(Sequence[CausalLM]):
         """
         return {
             f"chunk{number}": {
-                name: value for name, value in chunk.sharded_state_dict().items() if not EXTRA_STATE not in name
+                name: value for name, value in chunk.sharded_state_dict().items() if EXTRA_STATE not in name
             }
             for number, chunk in enumerate(self.chunks)
         }

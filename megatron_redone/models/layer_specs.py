@@ -71,7 +71,7 @@ def _transformer_engine_spec(config: TransformerConfig, gpu: GPUConfig) -> Modul
 def _rotating(core: type[Any]) -> type[Any]:
     """Transformer Engine's core attention with our rotary embedding before it."""
 
-    class RotaryCore(core):  # type: ignore[misc,valid-type]
+    class RotaryCore(core):
         """Attention inside documents (thd); positions come with the packed row. Generation takes torch's core."""
 
         def __init__(self, config: TransformerConfig, layer_number: int, *arguments: Any, **options: Any) -> None:
