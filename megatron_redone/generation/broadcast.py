@@ -20,7 +20,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor
-from torch.distributed import PrefixStore, Store, TCPStore
+from torch._C._distributed_c10d import PrefixStore, Store, TCPStore
 
 from megatron_redone.common.errors import CheckpointError, InputError, RedoneError
 from megatron_redone.generation.protocol import BroadcastRequest, TensorEntry
@@ -40,7 +40,8 @@ class TransferBroken(RedoneError):
 
 def entry_of(name: str, tensor: Tensor) -> TensorEntry:
     """What is announced of a tensor."""
-    return TensorEntry(name=name, dtype=str(tensor.dtype).removeprefix("torch."), shape=tuple(tensor.shape))
+    dtype: Any = str(tensor.dtype).removeprefix("torch.")
+    return TensorEntry(name=name, dtype=dtype, shape=tuple(tensor.shape))
 
 
 class BroadcastSender:
@@ -212,7 +213,7 @@ def _group(
 
 
 def _gloo(store: Store, rank: int, size: int, host: str, seconds: float) -> Any:
-    options = dist.ProcessGroupGloo._Options()
+    options: Any = dist.ProcessGroupGloo._Options()  # type: ignore[attr-defined]
     options._devices = [dist.ProcessGroupGloo.create_device(hostname=host)]
     options._timeout = _bound(seconds)
     return dist.ProcessGroupGloo(store, rank, size, options)
