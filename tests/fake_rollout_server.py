@@ -8,8 +8,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+from torch.distributed import TCPStore
+
 from megatron_redone.checkpoint.hf_folder import SafetensorsFolder
-from megatron_redone.generation.protocol import NOT_OF_THE_MODEL
+from megatron_redone.common.errors import InputError, RedoneError
+from megatron_redone.generation.broadcast import receive
+from megatron_redone.generation.protocol import NOT_OF_THE_MODEL, BroadcastRequest
 from megatron_redone.generation.weight_stream import WeightDigest
 from megatron_redone.models.config import ModelShape
 
@@ -26,7 +30,7 @@ class FakeRolloutServer:
         self.weights, self.version = "of the folder", 0
         self.fail_next = 0
         self.die_after: int | None = None
-        self.dead = self.corrupt = False
+        self.dead = self.corrupt = self.dies_in_transfer = False
         self.status = 200
         self.answered: list[dict[str, Any]] = []
         self.lock = threading.Lock()
@@ -39,6 +43,9 @@ class FakeRolloutServer:
 
             def do_POST(self) -> None:
                 body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                if self.path == "/broadcast" and not fake.dead:
+                    self.reply(*fake.broadcast_reply(body))
+                    return
                 with fake.lock:
                     if self.path == "/generate" and fake.die_after is not None and len(fake.answered) >= fake.die_after:
                         fake.dead = True
@@ -102,6 +109,26 @@ class FakeRolloutServer:
         for name in tensors:
             digest.add(name, tensors[name] + 1 if self.corrupt else tensors[name])
         self.weights, self.version = digest.value, request["version"]
+        return 200, self.info()
+
+    def broadcast_reply(self, request: dict[str, Any]) -> tuple[int, Any]:
+        """By the very code of a real server; `dies_in_transfer` stands for a process killed when it has joined."""
+        asked = BroadcastRequest.model_validate(request)
+        if self.dies_in_transfer:
+            self.dead = True
+            store = TCPStore(asked.host, asked.port, is_master=False, wait_for_workers=False)
+            store.set(f"here {asked.rank}", "")
+            return 500, {"error": "dead"}
+        try:
+            tensors = receive(asked, self.shape)
+        except InputError as error:
+            return 400, {"error": str(error)}
+        except RedoneError as error:
+            return 503, {"error": str(error)}
+        digest = WeightDigest()
+        for name, tensor in tensors.items():
+            digest.add(name, tensor + 1 if self.corrupt else tensor)
+        self.weights, self.version = digest.value, asked.version
         return 200, self.info()
 
     def revive(self) -> None:

@@ -21,18 +21,21 @@ def serve_command(
     transfer_folder: Annotated[
         Path | None, typer.Option(help="Shared folder that new weights are taken from; without it they never change.")
     ] = None,
+    allow_broadcast: Annotated[
+        bool, typer.Option("--allow-broadcast", help="Take new weights over the network from a job that asks.")
+    ] = False,
     ready_file: Annotated[
         Path | None, typer.Option(help="JSON file with the address, written when it answers.")
     ] = None,
 ) -> None:
     """Serve rollouts of a model with vLLM, as token ids, to jobs with `generation.engine=servers`.
 
-    Whoever reaches the port can have completions made and, with a transfer folder, weights loaded from it: keep it
-    inside the cluster.
+    Whoever reaches the port can have completions made and, with a transfer folder or `--allow-broadcast`, weights
+    loaded: keep it inside the cluster.
     """
     from megatron_redone.cli.serve import serve
 
-    serve(model, host, port, transfer_folder, ready_file, overrides or [])
+    serve(model, host, port, transfer_folder, ready_file, overrides or [], allow_broadcast)
 
 
 @generation_app.command("generate")

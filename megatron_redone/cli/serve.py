@@ -23,11 +23,13 @@ def serve(
     transfer_folder: Path | None,
     ready_file: Path | None,
     overrides: Sequence[str],
+    allow_broadcast: bool = False,
 ) -> None:
     """Starts vLLM with the model's weights and answers until SIGTERM or Ctrl-C.
 
     Args:
         overrides: `key=value` of the section `generation`.
+        allow_broadcast: join broadcasts of weights that a job asks for.
         ready_file: gets `{"url": ..., ...}` when the server answers.
     """
     data: dict[str, Any] = {"engine": "vllm", "max_new_tokens": 1024}
@@ -47,7 +49,7 @@ def serve(
     tensors = SafetensorsFolder(model)
     core.receive(((name, tensors[name]) for name in tensors), version=0)
     tensors.close()
-    server = RolloutServer(core, tokenizer, transfer_folder, host, port)
+    server = RolloutServer(core, tokenizer, transfer_folder, host, port, allow_broadcast)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: server.stop())
     LOG.info("serving %s at %s", model, server.url)

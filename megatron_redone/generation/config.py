@@ -45,6 +45,15 @@ class ServersConfig(StrictModel):
     transfer_folder: Path | None = None
     """Folder that this job and all servers see under this path; new weights pass through it. null: weights cannot be
     updated, which serves evaluation and labelling."""
+    transfer: Literal["files", "broadcast"] = "files"
+    """How new weights reach the servers. files: by `transfer_folder`. broadcast: over the network from the host memory
+    of this job's rank 0, which keeps a copy of the weights for servers that come back."""
+    transfer_backend: Literal["gloo", "nccl"] = "gloo"
+    """Of a broadcast. nccl: between GPUs; no server may then be on a GPU of this job's rank 0."""
+    transfer_host: str | None = None
+    """Address of this machine that servers reach for a broadcast; null: the one on the way to them."""
+    transfer_seconds: float = Field(300.0, gt=0)
+    """Bound on the wait for all servers to join a broadcast, and on each of its buckets."""
     concurrency: int = Field(4, ge=1)
     """Requests in flight at each server."""
     prompts_per_request: int = Field(16, ge=1)
@@ -68,6 +77,11 @@ class EngineConfig(StrictModel):
         """Servers need addresses."""
         if self.engine == "servers" and not self.servers.urls:
             yield "servers.urls=(): engine=servers needs at least one address; start one with `redone serve`"
+        if self.servers.transfer == "broadcast" and self.servers.transfer_folder is not None:
+            yield (
+                f"servers.transfer_folder={self.servers.transfer_folder}: nothing passes through it with "
+                "servers.transfer=broadcast; leave one of them out"
+            )
         wrong = [url for url in self.servers.urls if not url.startswith(("http://", "https://"))]
         if wrong:
             yield f"servers.urls={wrong[0]!r}: an address looks like http://node7:8600"

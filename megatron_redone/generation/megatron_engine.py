@@ -6,6 +6,7 @@ handed down the pipeline, prompts are spread over data-parallel replicas.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -62,10 +63,9 @@ class MegatronGenerator:
             raise InputError("record_experts with a model without experts: there is no choice to note; leave it out")
         self.model.train(False)
         order = sorted(range(len(prompts)), key=lambda i: (len(prompts[i]), i))
-        # With experts spread over replicas all of them run every layer together, so they take the same prompts.
         axis = self.context.dp_cp  # context-parallel ranks hold the same weights: here they are replicas
-        replicas = axis.size if self.context.ep.size == 1 else 1
-        mine = order[axis.rank % replicas :: replicas]
+        together = replicas_in_step(self.context)
+        mine = order[axis.rank // together :: axis.size // together]
         at_once = max(1, self.max_sequences // params.num_samples)
         results: dict[int, list[Completion]] = {}
         for start in range(0, len(mine), at_once):
@@ -154,6 +154,15 @@ class MegatronGenerator:
             if not chunk.post_process:
                 dist.send(output.contiguous(), dst=dist.get_global_rank(pp.group, (pp.rank + 1) % pp.size))
         return output
+
+
+def replicas_in_step(context: ParallelContext) -> int:
+    """How many replicas in a row run every layer together and so take the same prompts: those that share experts.
+
+    Tokens go to experts inside blocks of etp * ep ranks in a row, and a replica is tp ranks in a row (pipeline stages
+    are farther apart), so the ranks that must make the same passes are the least common multiple of both.
+    """
+    return math.lcm(context.tp.size, context.etp.size * context.ep.size) // context.tp.size
 
 
 class _Batch:

@@ -4,6 +4,7 @@ GET  /health    200, or 503 with the reason
 GET  /info      `ServerInfo`
 POST /generate  `GenerateRequest` -> `GenerateReply`; 409 where the server has other weights, 400 for bad prompts
 POST /weights   `WeightsRequest` -> `ServerInfo`; 400 where they do not fit, and then nothing was changed
+POST /broadcast `BroadcastRequest` -> `ServerInfo`; the same, and 503 where the transfer broke off: nothing was changed
 Errors are `{"error": sentence}`.
 """
 
@@ -80,3 +81,30 @@ class WeightsRequest(StrictModel):
     version: int
     weights: str
     """Digest that the sender computed of them."""
+
+
+class TensorEntry(StrictModel):
+    """What is announced of a tensor that will come."""
+
+    name: str
+    dtype: Literal["float64", "float32", "bfloat16", "float16"]
+    shape: tuple[int, ...]
+
+
+class BroadcastRequest(StrictModel):
+    """New weights, which come by a broadcast (`broadcast.py`)."""
+
+    host: str
+    port: int = Field(ge=1, le=65535)
+    """Where the sender's store is."""
+    rank: int = Field(ge=1)
+    """The server's place in the group; the sender is 0."""
+    world_size: int = Field(ge=2)
+    backend: Literal["gloo", "nccl"]
+    seconds: float = Field(gt=0)
+    """Bound on the wait for the others, and on each bucket of tensors."""
+    version: int
+    weights: str
+    """Digest that the sender computed of them."""
+    tensors: tuple[TensorEntry, ...]
+    """In the order that they come."""

@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import shutil
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
+from collections.abc import Iterable, Sequence
 
 from torch import Tensor
 
-from megatron_redone.checkpoint.hf_folder import write_safetensors
 from megatron_redone.common.errors import CheckpointError, InputError, RedoneError
-from megatron_redone.common.files import atomic_directory, atomic_write_json
 from megatron_redone.common.logging import get_logger
 from megatron_redone.generation.base import Completion, SamplingParams
 from megatron_redone.generation.config import ServersConfig
-from megatron_redone.generation.protocol import NOT_OF_THE_MODEL, GenerateRequest, ServerInfo, WeightsRequest
+from megatron_redone.generation.protocol import NOT_OF_THE_MODEL, GenerateRequest, ServerInfo
 from megatron_redone.generation.sampling import sequence_keys
 from megatron_redone.generation.server_client import HasOtherWeights, ServerClient, ServerLost
+from megatron_redone.generation.shipments import Shipment, shipment_of
 from megatron_redone.generation.weight_stream import CheckedStream
 from megatron_redone.models.config import ModelShape
 from megatron_redone.parallel.context import ParallelContext
@@ -46,7 +42,8 @@ class RemoteEngine:
         self.config, self.shape, self.context, self.tokenizer = config, shape, context, tokenizer
         self.version = 0
         self.weights: str | None = None
-        self._current: WeightsRequest | None = None
+        self._current: tuple[Shipment, str] | None = None
+        """What the servers were given last, and its digest."""
         self._up: dict[str, ServerClient] = {}
         self._lost = {url: ServerClient(url, config.request_seconds) for url in config.urls}
         self._why: dict[str, str] = {}
@@ -87,29 +84,30 @@ class RemoteEngine:
         return [group for answer in _Rollout(self, requests).run() for group in answer]
 
     def update_weights(self, stream: Iterable[tuple[str, Tensor]], version: int) -> None:
-        """Writes the weights into the transfer folder and has every server take them.
+        """Has every server take the weights, through the transfer folder or by a broadcast.
 
-        They are checked before a server sees them. Without a transfer folder nothing is sent: the servers must have
-        these very weights already.
+        They are checked before a server sees them. With neither of the two nothing is sent: the servers must have these
+        very weights already.
 
         Raises:
             CheckpointError: tensors do not fit the model, all listed; the servers have the old weights still.
             RedoneError: no server took them.
         """
         checked = CheckedStream(stream, self.shape, f"update of the weights to version {version}")
-        folder: Path | None = None
+        shipment: Shipment | None = None
+        self._updates += 1
         try:
-            if self.context.is_main and self.config.transfer_folder is not None:
-                folder = self._write(checked, version)
+            if self.context.is_main:
+                shipment = shipment_of(self.config, checked, version, self._updates)
         finally:
             checked.drain()  # the source may be a collective
         try:
             weights = checked.finish()
         except CheckpointError:
-            if folder is not None:
-                shutil.rmtree(folder, ignore_errors=True)
+            if shipment is not None:
+                shipment.drop()
             raise
-        self.context.on_main(lambda: self._hand_over(folder, version, weights))
+        self.context.on_main(lambda: self._hand_over(shipment, weights))
         self.weights, self.version = weights, version
 
     def sleep(self) -> None:
@@ -119,9 +117,9 @@ class RemoteEngine:
         """Nothing: they did not sleep."""
 
     def close(self) -> None:
-        """Removes the weights from the transfer folder; the servers go on."""
-        if self._current is not None and self.context.is_main:
-            self._remove_others("")
+        """Removes the weights from the transfer folder, or from memory; the servers go on."""
+        if self._current is not None:
+            self._current[0].drop()
             self._current = None
 
     @property
@@ -129,27 +127,17 @@ class RemoteEngine:
         """Addresses of those that answer."""
         return sorted(self._up)
 
-    def _write(self, checked: CheckedStream, version: int) -> Path:
-        assert self.config.transfer_folder is not None
-        self._updates += 1
-        folder = self.config.transfer_folder / f"weights-{version:08d}-{self._updates:04d}"
-        with atomic_directory(folder) as work:
-            write_safetensors(work, checked)
-            atomic_write_json(work / "weights.json", {"version": version, "digest": checked.digest.value})
-        return folder
-
-    def _hand_over(self, folder: Path | None, version: int, weights: str) -> None:
+    def _hand_over(self, shipment: Shipment | None, weights: str) -> None:
         self.take_back()
-        if folder is None:
+        if shipment is None:
             self._expect(weights)
             return
-        request = WeightsRequest(folder=folder.name, version=version, weights=weights)
-        with ThreadPoolExecutor(len(self._up) or 1) as pool:
-            list(pool.map(lambda server: self._try(server, lambda: server.set_weights(request)), [*self._up.values()]))
+        for server, why in shipment.send([*self._up.values()], weights).items():
+            self.lose(server, why)
         if not self._up:
-            raise RedoneError(f"no rollout server took the weights of version {version}: {self._reasons}")
-        self._current = request
-        self._remove_others(folder.name)
+            raise RedoneError(f"no rollout server took the weights of version {shipment.version}: {self._reasons}")
+        self._current = shipment, weights
+        shipment.settle()
 
     def _expect(self, weights: str) -> None:
         for server in [*self._up.values()]:
@@ -157,24 +145,8 @@ class RemoteEngine:
                 raise CheckpointError(
                     f"{server.url}: has weights {server.info().weights[:16]}, this model is {weights[:16]} (names, "
                     "types and values count); start the server with this model's folder, or set "
-                    "generation.servers.transfer_folder so that weights can be sent"
+                    "generation.servers.transfer_folder or transfer=broadcast so that weights can be sent"
                 )
-
-    def _remove_others(self, name: str) -> None:
-        """Only the current weights stay: a server that comes back takes them."""
-        assert self.config.transfer_folder is not None
-        for old in self.config.transfer_folder.glob("weights-*"):
-            if old.name != name:
-                shutil.rmtree(old, ignore_errors=True)
-
-    def _try(self, server: ServerClient, action: Callable[[], object]) -> bool:
-        """Whether the action went well; else the server is lost. Its refusals pass on."""
-        try:
-            action()
-            return True
-        except (ServerLost, HasOtherWeights) as error:
-            self.lose(server, str(error))
-            return False
 
     def lose(self, server: ServerClient, reason: str) -> None:
         """No more work for the server until it answers again."""
@@ -211,14 +183,18 @@ class RemoteEngine:
             try:
                 info = server.info()
                 self._check(server, info)
-                if self._current is not None and info.weights != self._current.weights:
-                    server.set_weights(self._current)
+                if self._current is not None and info.weights != self._current[1]:
+                    self._bring_up_to_date(server, *self._current)
             except (ServerLost, HasOtherWeights) as error:
                 self._why[server.url] = str(error)
                 continue
             with self._lock:
                 self._up[server.url] = self._lost.pop(server.url)
                 self._why.pop(server.url, None)
+
+    def _bring_up_to_date(self, server: ServerClient, shipment: Shipment, weights: str) -> None:
+        for why in shipment.send([server], weights).values():
+            raise ServerLost(why)
 
     def _check(self, server: ServerClient, info: ServerInfo) -> None:
         mine = self.shape.model_dump(mode="json", exclude=set(NOT_OF_THE_MODEL))

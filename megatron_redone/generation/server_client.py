@@ -12,7 +12,13 @@ from pydantic import ValidationError
 
 from megatron_redone.common.errors import InputError, RedoneError
 from megatron_redone.config.base import StrictModel
-from megatron_redone.generation.protocol import GenerateReply, GenerateRequest, ServerInfo, WeightsRequest
+from megatron_redone.generation.protocol import (
+    BroadcastRequest,
+    GenerateReply,
+    GenerateRequest,
+    ServerInfo,
+    WeightsRequest,
+)
 
 T = TypeVar("T", bound=StrictModel)
 INFO_SECONDS = 5.0
@@ -46,6 +52,14 @@ class ServerClient:
         """
         return self._read(ServerInfo, self._send("/info", None, INFO_SECONDS))
 
+    def answers(self) -> bool:
+        """Whether it does."""
+        try:
+            self.info()
+        except ServerLost:
+            return False
+        return True
+
     def generate(self, request: GenerateRequest) -> GenerateReply:
         """Completions, from the weights that were asked for.
 
@@ -61,14 +75,15 @@ class ServerClient:
             raise ServerLost(f"{self.url}: answered with other weights than were asked for")
         return reply
 
-    def set_weights(self, request: WeightsRequest) -> ServerInfo:
+    def set_weights(self, request: WeightsRequest | BroadcastRequest) -> ServerInfo:
         """Has the server take new weights; what it runs then.
 
         Raises:
             InputError: it refuses them, and has the old ones still.
             ServerLost: it does not answer, or took something else.
         """
-        info = self._read(ServerInfo, self._send("/weights", request, self.seconds))
+        path = "/weights" if isinstance(request, WeightsRequest) else "/broadcast"
+        info = self._read(ServerInfo, self._send(path, request, self.seconds))
         if info.weights != request.weights:
             raise ServerLost(
                 f"{self.url}: weights of digest {request.weights[:16]} were sent, {info.weights[:16]} arrived"

@@ -213,13 +213,16 @@ class VLLMCore:
 
         Args:
             digest: what the sender says of them.
+        Raises:
+            CheckpointError: they do not fit the model; nothing was changed.
+            RedoneError: other bits were read than the sender wrote; nothing was changed.
         """
         tensors = SafetensorsFolder(folder)
         checked = CheckedStream(((name, tensors[name]) for name in tensors), self.shape, str(folder))
         checked.drain()
         found = checked.finish()
         if digest is not None and found != digest:
-            raise CheckpointError(
+            raise RedoneError(
                 f"{folder}: the weights have digest {found[:16]}, the sender's {digest[:16]}; nothing was changed"
             )
         self._load(lambda: self._rpc("receive_folder", str(folder)), checked, version)

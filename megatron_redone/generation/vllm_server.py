@@ -17,12 +17,15 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
+from torch import Tensor
 
 from megatron_redone.common.errors import InputError, RedoneError
 from megatron_redone.common.logging import get_logger
 from megatron_redone.generation.base import Completion, SamplingParams
+from megatron_redone.generation.broadcast import TransferBroken, receive
 from megatron_redone.generation.protocol import (
     NOT_OF_THE_MODEL,
+    BroadcastRequest,
     GenerateReply,
     GenerateRequest,
     SequenceReply,
@@ -58,13 +61,22 @@ class _Asked:
         return sum(len(keys) for keys in self.request.keys)
 
 
+@dataclass
+class _Arrived:
+    """Weights that came by a broadcast, whole and checked."""
+
+    tensors: dict[str, Tensor]
+    version: int
+
+
 class RolloutServer:
     """Serves until `close`.
 
     Args:
         core: an engine with weights.
         tokenizer: fingerprint of the model's tokenizer.
-        transfer_folder: weights are taken from folders in here only; None: they are never updated.
+        transfer_folder: weights are taken from folders in here only; None: from none.
+        allow_broadcast: take weights from whoever asks the server to join a broadcast.
     """
 
     def __init__(
@@ -74,9 +86,12 @@ class RolloutServer:
         transfer_folder: Path | None,
         host: str = "127.0.0.1",
         port: int = 0,
+        allow_broadcast: bool = False,
     ) -> None:
         self.core, self.tokenizer, self.transfer_folder = core, tokenizer, transfer_folder
+        self.allow_broadcast = allow_broadcast
         self.failure: str | None = None
+        self._one_transfer = threading.Lock()
         self._commands: queue.Queue[tuple[Any, Future[Any]] | object] = queue.Queue()
         self._engine = threading.Thread(target=self._run, name="engine")
         self.http = _HTTPServer((host, port), _handler(self))
@@ -121,7 +136,23 @@ class RolloutServer:
             engine=f"vllm {vllm_version()}",
         )
 
-    def ask(self, command: GenerateRequest | WeightsRequest) -> Any:
+    def take_broadcast(self, request: BroadcastRequest) -> Any:
+        """Receives weights beside whatever is being generated; then they wait for their turn as a command.
+
+        Raises:
+            InputError: they do not fit the model, or the server takes none this way.
+            RedoneError: the transfer broke off, or another one is on its way; nothing was changed.
+        """
+        if not self.allow_broadcast:
+            raise InputError("this server was started without --allow-broadcast; it joins none")
+        if not self._one_transfer.acquire(blocking=False):
+            raise TransferBroken("another transfer of weights is on its way; nothing was changed")
+        try:
+            return self.ask(_Arrived(receive(request, self.core.shape), request.version))
+        finally:
+            self._one_transfer.release()
+
+    def ask(self, command: GenerateRequest | WeightsRequest | _Arrived) -> Any:
         """Hands a command to the engine's thread and waits for its answer."""
         if self.failure is not None:
             raise RedoneError(self.failure)
@@ -160,11 +191,17 @@ class RolloutServer:
             for left in [*(asked.reply for asked in running), *(reply for _, reply in waiting)]:
                 left.set_exception(RedoneError("the server ends"))
 
-    def _begin(self, command: GenerateRequest | WeightsRequest, reply: Future[Any], running: list[_Asked]) -> None:
+    def _begin(
+        self, command: GenerateRequest | WeightsRequest | _Arrived, reply: Future[Any], running: list[_Asked]
+    ) -> None:
         """Starts a command; what is wrong with it is its own answer."""
         try:
             if isinstance(command, WeightsRequest):
                 reply.set_result(self._update(command))
+                return
+            if isinstance(command, _Arrived):
+                self.core.receive(command.tensors.items(), command.version)
+                reply.set_result(self._updated())
                 return
             asked = self._check(command, reply)
         except RedoneError as error:
@@ -195,8 +232,12 @@ class RolloutServer:
         if folder.parent != self.transfer_folder.resolve() or not folder.is_dir():
             raise InputError(f"folder={request.folder!r}: no folder of that name in {self.transfer_folder}")
         self.core.receive_folder(folder, request.version, request.weights)
-        LOG.info("weights are version %d, digest %s", request.version, request.weights[:16])
-        return self.info()
+        return self._updated()
+
+    def _updated(self) -> ServerInfo:
+        info = self.info()
+        LOG.info("weights are version %d, digest %s", info.version, info.weights[:16])
+        return info
 
 
 def reply_to(asked: _Asked) -> GenerateReply:
@@ -225,12 +266,17 @@ def _handler(server: RolloutServer) -> type[BaseHTTPRequestHandler]:
                 self._send(404, {"error": f"{self.path}: no such page"})
 
         def do_POST(self) -> None:
-            kinds: dict[str, Any] = {"/generate": GenerateRequest, "/weights": WeightsRequest}
+            kinds: dict[str, tuple[Any, Any]] = {
+                "/generate": (GenerateRequest, server.ask),
+                "/weights": (WeightsRequest, server.ask),
+                "/broadcast": (BroadcastRequest, server.take_broadcast),
+            }
             if self.path not in kinds:
                 self._send(404, {"error": f"{self.path}: no such page"})
                 return
             try:
-                answer = server.ask(kinds[self.path].model_validate_json(self._body()))
+                kind, action = kinds[self.path]
+                answer = action(kind.model_validate_json(self._body()))
                 reply = reply_to(answer) if isinstance(answer, _Asked) else answer
                 self._send(200, reply.model_dump(mode="json"))
             except OtherWeights as error:

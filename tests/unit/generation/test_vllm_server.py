@@ -6,11 +6,14 @@ Needs vLLM: `make test-vllm`.
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -18,12 +21,13 @@ import pytest
 from megatron_redone.checkpoint.hf_folder import write_safetensors
 from megatron_redone.common.errors import CheckpointError, InputError, RedoneError
 from megatron_redone.generation.base import Completion, SamplingParams
+from megatron_redone.generation.broadcast import BroadcastSender
 from megatron_redone.generation.config import GenerationConfig, ServersConfig
 from megatron_redone.generation.factory import engine_for_folder, engine_for_model
 from megatron_redone.generation.megatron_engine import MegatronGenerator
 from megatron_redone.generation.protocol import GenerateRequest, WeightsRequest
 from megatron_redone.generation.remote_engine import RemoteEngine
-from megatron_redone.generation.server_client import HasOtherWeights, ServerClient
+from megatron_redone.generation.server_client import HasOtherWeights, ServerClient, ServerLost
 from megatron_redone.models.config import ModelShape
 from megatron_redone.models.families import shape_to_hf
 from megatron_redone.models.presets import PRESETS
@@ -56,7 +60,7 @@ class Server:
         self.ready.unlink(missing_ok=True)
         self.log = work / f"{name}.log"
         command = [sys.executable, "-m", "megatron_redone.cli.main", "serve", str(model), "--port", str(port)]
-        command += ["--ready-file", str(self.ready), "--transfer-folder", str(transfer)]
+        command += ["--ready-file", str(self.ready), "--transfer-folder", str(transfer), "--allow-broadcast"]
         command += ["max_prompt_tokens=64", "max_new_tokens=512", "max_sequences=16", "vllm.kv_cache_gib=0.05"]
         with self.log.open("w") as log:
             self.process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
@@ -108,6 +112,15 @@ def config_of(servers: list[Server], folder: Path | None, bound: float = 60.0) -
     )
 
 
+def broadcast_to(servers: list[Server], seconds: float = 60.0) -> GenerationConfig:
+    config = config_of(servers, None)
+    return config.model_copy(
+        update={
+            "servers": config.servers.model_copy(update={"transfer": "broadcast", "transfer_seconds": seconds}),
+        }
+    )
+
+
 def tokens(found: list[list[Completion]]) -> list[list[tuple[int, ...]]]:
     return [[c.token_ids for c in group] for group in found]
 
@@ -149,6 +162,117 @@ def test_a_folder_without_transfer_is_served_only_by_its_own_weights(
     sender.close()
 
 
+def test_a_broadcast_changes_tokens_and_logprobs_as_the_generators(
+    servers: tuple[list[Server], Path], parallel_context: ParallelContext
+) -> None:
+    running, _ = servers
+    engine = MegatronEngine(SHAPE, parallel_context)
+    engine.load_hf_weights(SpreadWeights(SHAPE, 16), "test weights")
+    ours = MegatronGenerator(engine.model, parallel_context)
+    theirs = engine_for_model(broadcast_to(running), engine.model, parallel_context, engine.export_hf_weights)
+    params = SamplingParams(max_new_tokens=12, temperature=0.0)
+    found = []
+    for version in (0, 1):
+        if version:
+            engine.load_hf_weights(SpreadWeights(SHAPE, 17), "other weights")
+            theirs.update_weights(engine.export_hf_weights(), version)
+        found.append(theirs.generate(PROMPTS, params, KEYS))
+        assert assert_agree(engine, PROMPTS, params, KEYS, ours.generate(PROMPTS, params, KEYS), found[-1]) == 0
+        for server in running:
+            info = ServerClient(server.wait(), 60.0).info()
+            assert (info.version, info.weights) == (version, theirs.weights)  # type: ignore[attr-defined]
+    assert tokens(found[0]) != tokens(found[1])
+    assert {c.version for group in found[1] for c in group} == {1}
+    theirs.close()
+
+
+def test_a_broadcast_that_breaks_off_or_does_not_fit_changes_nothing(servers: tuple[list[Server], Path]) -> None:
+    client = ServerClient(servers[0][0].wait(), 60.0)
+    before = client.info()
+    tensors = dict(SpreadWeights(SHAPE, 8))
+    missing = {name: tensor for name, tensor in tensors.items() if name != "model.norm.weight"}
+    sender = BroadcastSender(missing, 1, "127.0.0.1", "gloo", 5.0)
+    with pytest.raises(InputError, match=r"(?s)1 tensors do not fit the model.*model\.norm\.weight: missing"):
+        client.set_weights(sender.request(1, 9, "0123"))
+    sender = BroadcastSender(tensors, 1, "127.0.0.1", "gloo", 1.0)
+    with pytest.raises(ServerLost, match=r"the transfer broke off, nothing was changed"):
+        client.set_weights(sender.request(1, 9, "0123"))  # nobody sends
+    sender = BroadcastSender(tensors, 1, "127.0.0.1", "gloo", 20.0)
+    with ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(client.set_weights, sender.request(1, 9, "0123"))
+        sender.send(answer.done)
+        with pytest.raises(ServerLost, match=r"digest \w+ arrived, the sender's is 0123; nothing was changed"):
+            answer.result()
+    assert client.info() == before
+
+
+def test_a_broadcast_waits_until_the_running_batch_is_empty(
+    servers: tuple[list[Server], Path], parallel_context: ParallelContext
+) -> None:
+    running, work = servers
+    engine = engine_for_folder(broadcast_to(running[:1]), work / "model", parallel_context)
+    client = ServerClient(running[0].wait(), 120.0)
+    request = GenerateRequest(
+        weights=client.info().weights,
+        prompts=tuple((1 + n, 2) for n in range(8)),
+        keys=tuple((n,) for n in range(8)),
+        max_new_tokens=300,
+        temperature=1.0,
+        top_p=1.0,
+        stop_ids=(),
+    )
+    alone = client.generate(request)
+    with ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(client.generate, request)
+        _until(lambda: asked.running())
+        engine.update_weights(SpreadWeights(SHAPE, 18).items(), version=1)
+        drained = asked.result()
+    assert drained == alone  # none of its tokens is of the new weights
+    with pytest.raises(HasOtherWeights, match=r"asked for weights"):
+        client.generate(request)
+    engine.close()
+
+
+def test_a_server_killed_before_an_update_is_left_out(
+    tmp_path: Path, servers: tuple[list[Server], Path], parallel_context: ParallelContext
+) -> None:
+    running, work = servers
+    third = Server(tmp_path, "three", work / "model", work / "transfer")
+    engine = engine_for_folder(broadcast_to([running[0], third], 5.0), work / "model", parallel_context)
+    assert isinstance(engine, RemoteEngine) and len(engine.servers) == 2
+    third.process.kill()
+    third.process.wait()
+    engine.update_weights(SpreadWeights(SHAPE, 19).items(), version=1)
+    assert engine.servers == [running[0].wait()]
+    assert ServerClient(running[0].wait(), 60.0).info().weights == engine.weights
+    engine.close()
+
+
+def test_a_stopped_server_is_noticed_in_the_update(
+    servers: tuple[list[Server], Path], parallel_context: ParallelContext
+) -> None:
+    running, work = servers
+    config = broadcast_to(running, 2.0)
+    config = config.model_copy(update={"servers": config.servers.model_copy(update={"request_seconds": 20.0})})
+    engine = engine_for_folder(config, work / "model", parallel_context)
+    assert isinstance(engine, RemoteEngine)
+    os.kill(running[0].process.pid, signal.SIGSTOP)
+    try:
+        engine.update_weights(SpreadWeights(SHAPE, 20).items(), version=1)
+        assert engine.servers == [running[1].wait()]
+    finally:
+        os.kill(running[0].process.pid, signal.SIGCONT)
+    found = engine.generate(PROMPTS[:4], SamplingParams(max_new_tokens=4, temperature=0.0), KEYS[:4])
+    assert {c.version for group in found for c in group} == {1}
+    engine.close()
+
+
+def test_another_model_is_refused(servers: tuple[list[Server], Path], parallel_context: ParallelContext) -> None:
+    other = SHAPE.model_copy(update={"vocab_size": SHAPE.vocab_size + 8})
+    with pytest.raises(InputError, match=r"serves another model \(vocab_size \d+, ours \d+"):
+        RemoteEngine(broadcast_to(servers[0]).servers, other, parallel_context)
+
+
 def test_damaged_and_foreign_weights_are_refused_and_change_nothing(servers: tuple[list[Server], Path]) -> None:
     running, work = servers
     client = ServerClient(running[0].wait(), 60.0)
@@ -158,13 +282,13 @@ def test_damaged_and_foreign_weights_are_refused_and_change_nothing(servers: tup
     for name, tensors in (("missing", missing), ("other", dict(SpreadWeights(SHAPE, 8)))):
         (work / "transfer" / name).mkdir()
         write_safetensors(work / "transfer" / name, tensors.items())
-    for name, problem in (
-        ("missing", r"model.layers.2.mlp.down_proj.weight: missing"),
-        ("other", r"the sender's 0123.*nothing was changed"),
-        ("../model", r"no folder of that name"),
-        ("nowhere", r"no folder of that name"),
+    for name, kind, problem in (
+        ("missing", InputError, r"model.layers.2.mlp.down_proj.weight: missing"),
+        ("other", ServerLost, r"the sender's 0123.*nothing was changed"),
+        ("../model", InputError, r"no folder of that name"),
+        ("nowhere", InputError, r"no folder of that name"),
     ):
-        with pytest.raises(InputError, match=problem):
+        with pytest.raises(kind, match=problem):
             client.set_weights(WeightsRequest(folder=name, version=9, weights="0123"))
     assert client.info() == before
 
@@ -214,6 +338,12 @@ def test_a_server_ends_by_sigterm(tmp_path: Path) -> None:
     server = Server(tmp_path, "one", model_folder(tmp_path / "model", SHAPE, 5), tmp_path / "transfer")
     server.wait()
     assert server.end() == 0, server.log.read_text()
+
+
+def _until(true: Callable[[], bool]) -> None:
+    ends = time.monotonic() + 30.0
+    while not true():
+        assert time.monotonic() < ends
 
 
 def _while_running(work: Callable[[], list[list[Completion]]], interrupt: Callable[[], None]) -> list[list[Completion]]:
