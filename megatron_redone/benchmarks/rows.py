@@ -46,6 +46,7 @@ def benchmark_rows(
     config: TrainBenchmarkConfig, shape: ModelShape, tokenizer: Tokenizer | None, num_steps: int
 ) -> list[list[Row]]:
     """The rows of every step; conversations come round again when they are used up."""
+    rows: Iterator[Row]
     if config.lengths == "redone":
         rows = itertools.cycle(_spread_rows(config, shape, num_steps * config.rows))
     elif config.conversations is None:
