@@ -62,6 +62,11 @@ class SyncBenchmarkConfig(StrictModel):
             yield f"ways={','.join(self.ways)}: give {COPY} first, then some of {', '.join(WAYS[1:])}, each once"
         if "servers" in self.ways and not self.servers.urls:
             yield "servers.urls=(): the way `servers` needs at least one address; start one with `redone serve`"
+        elif "servers" in self.ways and self.servers.transfer == "files" and self.servers.transfer_folder is None:
+            yield (
+                "servers.transfer=files without servers.transfer_folder: nothing would be sent; name the folder that "
+                "the servers see, or set servers.transfer=broadcast"
+            )
 
 
 @dataclass(frozen=True)

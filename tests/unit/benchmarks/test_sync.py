@@ -59,6 +59,7 @@ def _product(shape: tuple[int, ...]) -> int:
         ({"ways": ["export"]}, r"ways=export: give copy first, then some of export, checked, vllm, servers, each once"),
         ({"ways": ["copy", "pigeon"]}, r"ways=copy,pigeon: give copy first"),
         ({"ways": ["copy", "servers"]}, r"needs at least one address; start one with `redone serve`"),
+        ({"ways": ["copy", "servers"], "servers": {"urls": ["http://a:1"]}}, r"nothing would be sent; name the folder"),
         ({"model": "folder"}, r"preset=qwen3-tiny and model=folder: give exactly one of them"),
     ],
 )
