@@ -72,7 +72,8 @@ def _lengths(config: TrainBenchmarkConfig, length: int, random: np.random.Genera
     """Tokens of the documents of a row: alike, or mixed; what does not fit any more begins the next row elsewhere."""
     if not config.mixed_lengths:
         return [length] * (config.sequence_length // length)
-    left, found = config.sequence_length, []
+    left = config.sequence_length
+    found: list[int] = []
     while left >= 2:
         tokens = int(np.clip(random.lognormal(np.log(length), SPREAD), 2, config.sequence_length))
         if tokens > left and found:
