@@ -14,14 +14,14 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 from megatron_redone.curation.pairs.config import JudgeConfig, OwnAnswersConfig
 from megatron_redone.curation.pairs.model_errors import Output
 from megatron_redone.curation.pairs.pair import Pair
 from megatron_redone.data.conversation import THINK_CLOSE
 from megatron_redone.scoring.judge import Answered
-from megatron_redone.scoring.judge_prompts import TOP_SCORE
+from megatron_redone.scoring.judge_prompts import TOP_SCORE, ChatMessage
 from megatron_redone.tasks.base import Row
 from megatron_redone.tasks.catalogue import get_task
 
@@ -54,12 +54,9 @@ class Candidate:
 
 def to_judge(row: Row, outputs: Sequence[Output], language: str) -> list[Answered]:
     """The row's different answers as a judge scores them, by an id of row and place."""
-    prompt = get_task(row.task).render(row)
+    prompt = cast(Sequence[ChatMessage], get_task(row.task).render(row))
     asked = row.language if language == "auto" else language
-    return [
-        Answered(f"{row.id}/{place}", [dict(message) for message in prompt], text, asked)  # type: ignore[misc]
-        for place, text in enumerate(_different(outputs))
-    ]
+    return [Answered(f"{row.id}/{place}", prompt, text, asked) for place, text in enumerate(_different(outputs))]
 
 
 def as_share(config: JudgeConfig, score: float | None) -> float | None:
