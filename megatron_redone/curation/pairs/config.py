@@ -25,8 +25,8 @@ class OptionOrderConfig(StrictModel):
     """Wrong answers of a row; fewer where it has fewer."""
 
 
-class ModelErrorConfig(StrictModel):
-    """The truth over the model's own wrong answers."""
+class DrawnAnswersConfig(StrictModel):
+    """Answers that a model draws to rows."""
 
     tasks: tuple[str, ...] = ()
     """Only rows of these tasks; none named: of all tasks."""
@@ -34,6 +34,12 @@ class ModelErrorConfig(StrictModel):
     """So many rows are answered, balanced over tasks; unset answers all."""
     num_samples: int = Field(8, ge=1)
     """Answers drawn for a row."""
+    generation: GenerationConfig = GenerationConfig()
+
+
+class ModelErrorConfig(DrawnAnswersConfig):
+    """The truth over the model's own wrong answers."""
+
     threshold: float = Field(1.0, gt=0, le=1)
     """An answer is wrong when its task scores it below this."""
     keep: Literal["most_frequent", "most_confident"] = "most_frequent"
@@ -43,7 +49,32 @@ class ModelErrorConfig(StrictModel):
     format_failures: bool = False
     """Whether answers that do not keep the format count as wrong answers; else they are left out. Answers that did not
     end within `max_new_tokens` are always left out: the end is what they lack."""
-    generation: GenerationConfig = GenerationConfig()
+
+
+class OwnAnswersConfig(DrawnAnswersConfig):
+    """The model's better answer over its worse one, by a composite quality: the weighted mean of the scores below."""
+
+    score_weight: float = Field(1.0, ge=0)
+    """Of the score that the row's task gives, 0..1."""
+    judge_weight: float = Field(0.0, ge=0)
+    """Of what `judge` gives the answer by itself, as 0..1: (points - 1) / 9, or the mean token probability."""
+    confidence_weight: float = Field(0.0, ge=0)
+    """Of the model's own mean token probability."""
+    floor: float = Field(0.5, ge=0, le=1)
+    """Least quality of a better answer; a row without one gives no pair."""
+    min_margin: float = Field(0.2, gt=0, le=1)
+    """Least difference in quality of the two answers."""
+    pairs_per_row: int = Field(1, ge=1)
+    """The best answer over so many others, the worst first."""
+    format_failures: bool = False
+    """Whether answers that do not keep the format may be the worse one. Those that did not end are left out."""
+
+    def rule_violations(self) -> Iterator[str]:
+        """Two answers, and something that tells them apart."""
+        if self.num_samples < 2:
+            yield f"num_samples={self.num_samples}: a pair needs two answers at least"
+        if not self.score_weight + self.judge_weight + self.confidence_weight:
+            yield "score_weight, judge_weight and confidence_weight are all 0; give one of them weight"
 
 
 class JudgeConfig(StrictModel):
@@ -105,17 +136,20 @@ class JudgeAgreementConfig(StrictModel):
 
 
 class PairsConfig(StrictModel):
-    """Preference pairs from up to four sources, and what becomes of them."""
+    """Preference pairs from up to five sources, and what becomes of them."""
 
     data: OptionalArtefact = None
-    """Folder of task rows, for `option_order` and `model_errors`."""
+    """Folder of task rows, for `option_order`, `model_errors` and `own_answers`."""
     split: Literal["train", "validation", "diagnosis", "test"] = "train"
     """Which rows of `data`."""
     option_order: OptionOrderConfig | None = None
     """Source 1; `{}` takes all defaults."""
     model_errors: ModelErrorConfig | None = None
     """Source 2; needs `model`, whose answers are drawn, or `predictions`."""
+    own_answers: OwnAnswersConfig | None = None
+    """Source 4: answers of `model`, scored by their task, by `judge` where it has weight, and by confidence."""
     model: OptionalArtefact = None
+    """Draws the answers of `model_errors` and `own_answers`."""
     predictions: OptionalArtefact = None
     """File of answers that were drawn elsewhere: `id` of the row and `output`, or `outputs` with several."""
     candidates: OptionalArtefact = None
@@ -145,25 +179,40 @@ class PairsConfig(StrictModel):
 
     def rule_violations(self) -> Iterator[str]:
         """Each source has what it reads, and nothing is given that no source reads."""
-        if not (self.option_order or self.model_errors or self.candidates or self.files):
-            yield "no source of pairs; give option_order, model_errors, candidates or files"
-        by_rows = self.option_order is not None or self.model_errors is not None
+        if not (self.option_order or self.model_errors or self.own_answers or self.candidates or self.files):
+            yield "no source of pairs; give option_order, model_errors, own_answers, candidates or files"
+        by_rows = any(source is not None for source in (self.option_order, self.model_errors, self.own_answers))
         if by_rows and self.data is None:
-            yield "data is missing; option_order and model_errors need task rows"
+            yield "data is missing; option_order, model_errors and own_answers need task rows"
         if self.data is not None and not (by_rows or self.candidates):
             yield f"data={self.data!r} is read by no source; add option_order or model_errors, or leave it out"
-        if self.model_errors is not None and (self.model is None) == (self.predictions is None):
-            yield "model_errors needs either model or predictions"
-        if self.model_errors is None and (self.model or self.predictions):
-            yield "model and predictions are for model_errors, which is missing; `model_errors: {}` takes its defaults"
-        if self.candidates is not None and (self.judge is None or self.agreement is None):
-            yield "candidates need judge and agreement: a judge labels only after `redone curate judge-agreement`"
-        if self.candidates is None and (self.judge is not None or self.agreement is not None):
-            yield "judge and agreement are for candidates, which are missing"
+        yield from self._model_problems()
+        judged = self.candidates is not None or (self.own_answers is not None and self.own_answers.judge_weight > 0)
+        if judged and (self.judge is None or self.agreement is None):
+            yield (
+                "candidates and own_answers.judge_weight need judge and agreement: a judge labels only after "
+                "`redone curate judge-agreement`"
+            )
+        if not judged and (self.judge is not None or self.agreement is not None):
+            yield "judge and agreement are for candidates or own_answers.judge_weight, which are missing"
+        if self.judge is not None and self.own_answers is not None and self.own_answers.judge_weight > 0:
+            yield from _single_answer_problems(self.judge)
         if self.judge is not None:
             yield from _judge_model_problems(self.judge, self.judge_model)
         elif self.judge_model is not None:
             yield f"judge_model={self.judge_model!r}: there is no judge"
+
+    def _model_problems(self) -> Iterator[str]:
+        if self.model_errors is not None and self.predictions is not None and self.model and self.own_answers is None:
+            yield "model_errors needs either model or predictions"
+        if self.model_errors is not None and self.predictions is None and self.model is None:
+            yield "model_errors needs either model or predictions"
+        if self.own_answers is not None and self.model is None:
+            yield "own_answers needs model, which draws the answers"
+        if self.model is not None and self.model_errors is None and self.own_answers is None:
+            yield "model is for model_errors or own_answers, which are missing; `model_errors: {}` takes its defaults"
+        if self.predictions is not None and self.model_errors is None:
+            yield "predictions are for model_errors, which is missing; `model_errors: {}` takes its defaults"
 
 
 def _judge_model_problems(judge: JudgeConfig, judge_model: str | None) -> Iterator[str]:
@@ -171,3 +220,11 @@ def _judge_model_problems(judge: JudgeConfig, judge_model: str | None) -> Iterat
         yield f"judge_model is missing; a judge of the kind {judge.kind!r} runs a model"
     if not judge.is_local and judge_model is not None:
         yield f"judge_model={judge_model!r}: a judge of the kind {judge.kind!r} runs no local model; leave it out"
+
+
+def _single_answer_problems(judge: JudgeConfig) -> Iterator[str]:
+    if judge.kind == "length" or (judge.kind != "likelihood" and judge.mode != "pointwise"):
+        yield (
+            f"own_answers.judge_weight with judge.kind={judge.kind!r}, judge.mode={judge.mode!r}: answers are scored "
+            "by themselves; take judge.mode=pointwise of a server or model, or likelihood"
+        )

@@ -11,7 +11,7 @@ from typing import Any
 
 from megatron_redone.common.jsonl import read_jsonl_lenient
 from megatron_redone.common.seeding import derive_seed
-from megatron_redone.curation.pairs.config import ModelErrorConfig
+from megatron_redone.curation.pairs.config import DrawnAnswersConfig, ModelErrorConfig
 from megatron_redone.curation.pairs.pair import Pair
 from megatron_redone.data.chat_template import ChatTemplate
 from megatron_redone.data.conversation import THINK_CLOSE
@@ -41,11 +41,16 @@ class Output:
 
 
 def sample_rows(
-    config: ModelErrorConfig, rows: Sequence[Row], generator: GenerationEngine, template: ChatTemplate, seed: int
+    config: DrawnAnswersConfig,
+    rows: Sequence[Row],
+    generator: GenerationEngine,
+    template: ChatTemplate,
+    seed: int,
+    purpose: str = "model errors",
 ) -> list[list[Output]]:
     """`num_samples` answers to each row; none where the prompt is over the limit (`drop`). All ranks call it alike.
 
-    A sample depends on seed, row and its number alone, not on the rows beside it.
+    A sample depends on seed, purpose, row and its number alone, not on the rows beside it.
     """
     whole = [template.prompt_ids(get_task(row.task).render(row)) for row in rows]
     prompts = {i: fitted for i, prompt in enumerate(whole) if (fitted := fit_prompt(prompt, config.generation))}
@@ -53,7 +58,7 @@ def sample_rows(
         config.generation,
         template.stop_ids,
         num_samples=config.num_samples,
-        seed=derive_seed(seed, "model errors"),
+        seed=derive_seed(seed, purpose),
     )
     completions = generator.generate(list(prompts.values()), params, [rows[i].id for i in prompts])
     outputs: list[list[Output]] = [[] for _ in rows]

@@ -13,7 +13,7 @@ from megatron_redone.scoring.normalise import tidy
 from megatron_redone.tasks.base import Row
 from megatron_redone.tasks.catalogue import get_task
 
-How = Literal["option_order", "model_errors", "judge", "given"]
+How = Literal["option_order", "model_errors", "own_answers", "judge", "given"]
 
 
 @dataclass(frozen=True)

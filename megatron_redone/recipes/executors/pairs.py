@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from megatron_redone.common.errors import DataError
 from megatron_redone.common.files import atomic_write_json
-from megatron_redone.common.logging import Progress, get_logger
+from megatron_redone.common.logging import get_logger
 from megatron_redone.common.progress_file import ProgressFile
-from megatron_redone.curation.conversations import balanced
 from megatron_redone.curation.pairs.checks import PromptWriter
 from megatron_redone.curation.pairs.collect import Collector, summary
 from megatron_redone.curation.pairs.config import JudgeConfig
@@ -26,22 +24,21 @@ from megatron_redone.curation.pairs.judged import (
     read_verdicts,
     verdicts_of,
 )
-from megatron_redone.curation.pairs.model_errors import as_outputs, error_pairs, read_predictions, sample_rows
+from megatron_redone.curation.pairs.model_errors import as_outputs, error_pairs, read_predictions
 from megatron_redone.curation.pairs.option_order import option_pairs
 from megatron_redone.curation.pairs.pair import Pair
 from megatron_redone.curation.pairs.pair_files import MAX_PROBLEMS_SHOWN, AnswerPair, PairFile
 from megatron_redone.recipes import data_stages as kinds
 from megatron_redone.recipes.execution import Execution
+from megatron_redone.recipes.executors.answers import SAMPLES, append, reported, sample
 from megatron_redone.recipes.executors.held_out import held_out_of
 from megatron_redone.recipes.executors.judges import identity_of, judge_of
+from megatron_redone.recipes.executors.own_answers import draw_and_judge, own_answer_pairs
 from megatron_redone.tasks.catalogue import get_task
 from megatron_redone.tasks.row import Row
-from megatron_redone.training.stop import agreed_stop, stopped
 
 LOG = get_logger("pairs")
-VERDICTS, SAMPLES = "verdicts.jsonl", "samples.jsonl"
-ROWS_AT_ONCE = 64
-"""Rows answered between two writes to disk."""
+VERDICTS = "verdicts.jsonl"
 
 
 def run_judge_agreement(execution: Execution) -> None:
@@ -75,7 +72,7 @@ def _report_agreement(execution: Execution, pairs: Sequence[AnswerPair]) -> None
 def run_pairs(execution: Execution) -> None:
     """Pairs of every source that the settings name."""
     config = execution.config(kinds.PairsStage)
-    for section in (config.option_order, config.model_errors):
+    for section in (config.option_order, config.model_errors, config.own_answers):
         for name in section.tasks if section is not None else ():
             get_task(name)
     rows = execution.rows("data", f"{config.split}.jsonl") if config.data is not None else []
@@ -85,8 +82,10 @@ def run_pairs(execution: Execution) -> None:
         agreement = passed_agreement(execution.input_path("agreement"), identity_of(execution, config.judge))
         candidates = _pair_file(execution, "candidates", "candidates.jsonl", labelled=False)
         _judge(execution, config.judge, candidates, candidates.count())
-    if config.model is not None:
-        _sample(execution, _rows_to_answer(execution, rows))
+    if config.model_errors is not None and config.predictions is None:
+        sample(execution, config.model_errors, rows, SAMPLES, "model errors")
+    if config.own_answers is not None:
+        draw_and_judge(execution, config, rows)
     execution.context.on_main(lambda: _collect(execution, rows, agreement))
 
 
@@ -109,6 +108,8 @@ def _all_pairs(execution: Execution, rows: Sequence[Row], agreement: dict[str, A
         yield from option_pairs(config.option_order, rows, execution.seed)
     if config.model_errors is not None:
         yield from _error_pairs(execution, by_id)
+    if config.own_answers is not None:
+        yield from own_answer_pairs(execution, config, by_id)
     if config.candidates is not None:
         candidates = _pair_file(execution, "candidates", "candidates.jsonl", labelled=False)
         verdicts = read_verdicts(ProgressFile(execution.work / VERDICTS))
@@ -163,50 +164,16 @@ def _answers(execution: Execution, rows: dict[str, Row]) -> Iterator[tuple[Row, 
         raise DataError(f"{path}: {len(refused)} of {total} predictions refused; first problems:\n{shown}")
 
 
-def _rows_to_answer(execution: Execution, rows: Sequence[Row]) -> list[Row]:
-    config = execution.config(kinds.PairsStage).model_errors
-    assert config is not None
-    wanted = [row for row in rows if not config.tasks or row.task in config.tasks]
-    if not wanted:
-        raise DataError(f"data has no row of the tasks {', '.join(config.tasks) or '(any)'}; name others")
-    if config.max_rows is None:
-        return wanted
-    num_tasks = len({row.task for row in wanted})
-    return balanced(wanted, -(-config.max_rows // num_tasks), execution.seed)[: config.max_rows]
-
-
-def _sample(execution: Execution, rows: Sequence[Row]) -> None:
-    """Answers to the rows that have none yet, into the file of samples."""
-    config = execution.config(kinds.PairsStage).model_errors
-    assert config is not None
-    progress = execution.context.on_main(lambda: ProgressFile(execution.work / SAMPLES))
-    left = [row for row in rows if row.id not in progress.done]
-    with _reported(execution, "answers", len(rows), len(rows) - len(left)) as between:
-        if not left:
-            return
-        engine, _, template = execution.load_model()
-        generator = execution.generator(engine, config.generation)
-        for start in range(0, len(left), ROWS_AT_ONCE):
-            batch = left[start : start + ROWS_AT_ONCE]
-            outputs = sample_rows(config, batch, generator, template, execution.seed)
-            lines = [
-                {"id": row.id, "outputs": [output.to_json() for output in found]}
-                for row, found in zip(batch, outputs, strict=True)
-            ]
-            _append(execution, progress, lines)
-            between(len(batch))
-
-
 def _judge(execution: Execution, config: JudgeConfig, pairs: Sequence[AnswerPair] | PairFile, total: int) -> None:
     """Verdicts on the pairs that have none yet, into the file of verdicts."""
     progress = execution.context.on_main(lambda: ProgressFile(execution.work / VERDICTS))
     batch_size = max(BATCH, config.server.concurrency if config.server is not None else 0)
-    with _reported(execution, "verdicts", total, len(progress.done)) as between:
+    with reported(execution, "verdicts", total, len(progress.done)) as between:
         if len(progress.done) >= total:
             return
         with judge_of(execution, config) as judge:
             left = (pair.comparison(config.language) for pair in pairs if pair.id not in progress.done)
-            verdicts_of(judge, left, lambda lines: _append(execution, progress, lines), between, batch_size)
+            verdicts_of(judge, left, lambda lines: append(execution, progress, lines), between, batch_size)
 
 
 def _pair_file(execution: Execution, field: str, name: str, labelled: bool) -> PairFile:
@@ -217,27 +184,3 @@ def _pair_file(execution: Execution, field: str, name: str, labelled: bool) -> P
 def _file_in(path: Path, name: str) -> Path:
     """An input that is a file, or the file of that name in a folder."""
     return path / name if path.is_dir() else path
-
-
-def _append(execution: Execution, progress: ProgressFile, lines: list[dict[str, Any]]) -> None:
-    """Rank 0 writes; all remember."""
-    if execution.context.is_main:
-        progress.append(lines)
-    else:
-        progress.done.update(line["id"] for line in lines)
-    execution.context.barrier()
-
-
-@contextlib.contextmanager
-def _reported(execution: Execution, what: str, total: int, done: int) -> Iterator[Callable[[int], None]]:
-    """Shows progress, and stops between two batches when the process was asked to."""
-    with Progress(f"{execution.run.id} {what}", total, what, execution.context.is_main) as progress:
-        progress.start_at(done)
-
-        def between(number: int) -> None:
-            progress.advance(number)
-            signal = agreed_stop(execution.context)
-            if signal:
-                raise stopped(f"stopped after {progress.done} of {total} {what}; the same command goes on", signal)
-
-        yield between

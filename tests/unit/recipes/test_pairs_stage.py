@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from megatron_redone.common.errors import DataError, InputError, Interrupted
+from megatron_redone.common.errors import ConfigError, DataError, InputError, Interrupted
 from megatron_redone.common.jsonl import read_jsonl
 from megatron_redone.generation.base import Completion, SamplingParams
 from megatron_redone.launch.environment import from_environ
 from megatron_redone.recipes.execution import Execution
-from megatron_redone.recipes.executors import pairs as executor
+from megatron_redone.recipes.executors import answers as executor
 from megatron_redone.recipes.runner import StageExecutor
 from megatron_redone.recipes.single_stage import load_stage
 from megatron_redone.recipes.workspace import Workspace
@@ -257,3 +257,63 @@ def test_answers_of_the_model_are_drawn_once_also_over_an_interruption(
         assert (line["chosen_response"], line["rejected_response"]) == (str(number + 1), str(number))
         assert (line["detail"]["count"], line["detail"]["samples"]) == (1, 3)
     assert len(lines(tmp_path / "pairs" / "samples.jsonl")) == 5
+
+
+def test_pairs_of_the_models_own_answers_are_drawn_judged_and_told(
+    tmp_path: Path, data: Path, fake: FakeServer, labelled: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Right and long, right, wrong, and one that is not read: the judge likes the long one."""
+    template = sums_template(tmp_path / "tokenizer")
+    drawn = ["{right}", "{wrong}", "{right}", "what is it?"]
+
+    def answer(prompt: str, sample: int) -> str:
+        number = number_in(prompt)
+        return drawn[sample].format(right=number + 1, wrong=number)
+
+    monkeypatch.setattr(Execution, "load_model", lambda self: (None, template.tokenizer, template))
+    monkeypatch.setattr(Execution, "generator", lambda self, engine, config: ScriptedGenerator(template, answer))
+    (tmp_path / "model").mkdir()
+    settings = [
+        f"data={data}", f"model={tmp_path / 'model'}", "own_answers.tasks=[arithmetic]", "own_answers.num_samples=4",
+        "own_answers.pairs_per_row=3", "validation_share=0",
+    ]  # fmt: skip
+    counts = run("pairs", tmp_path / "plain", *settings)
+    found = lines(tmp_path / "plain" / "train.jsonl")
+    assert counts["own_answers/answered"] == len(found) == 5  # what cannot be read is no worse answer by default
+    for line in found:
+        number = int(line["row"].rpartition("-")[2])
+        assert (line["chosen_response"], line["rejected_response"]) == (str(number + 1), str(number))
+        assert (line["chosen_reward"], line["rejected_reward"], line["detail"]["margin"]) == (1.0, 0.0, 1.0)
+        assert line["how"] == "own_answers" and len(line["detail"]["model_sha256"]) == 64
+        assert (line["detail"]["chosen"]["count"], line["detail"]["samples"]) == (2, 4)
+        assert line["detail"]["qualities"] == [1.0, 0.0, 0.0]
+
+    def scored(messages: Messages) -> str:
+        text = messages[-1]["content"]
+        return f"Reasons.\nScore: {10 if 'kind' in text or 'what is it?' in text else 1}"
+
+    fake.reply = scored
+    judge = [*judged_by(fake), "judge.mode=pointwise"]
+    run("judge_agreement", tmp_path / "agreement", f"labelled={labelled}", *judge)
+    judge += [f"agreement={tmp_path / 'agreement'}", "own_answers.judge_weight=0.5"]
+    counts = run("pairs", tmp_path / "judged", *settings, *judge, "own_answers.format_failures=true")
+    assert counts["judge/requests"] == 15  # each different answer once
+    found = lines(tmp_path / "judged" / "train.jsonl")
+    assert len(found) == 10  # the right one over the wrong one (0) and over the one that only the judge likes (1/3)
+    assert {(line["chosen_reward"], line["rejected_reward"]) for line in found} == {
+        (0.666667, 0.0),
+        (0.666667, 0.333333),
+    }
+    assert all(line["detail"]["judge"]["mode"] == "pointwise" for line in found)
+    counts = run("pairs", tmp_path / "high", *settings, *judge, "own_answers.floor=0.7", "option_order={}")
+    assert counts["own_answers/below_floor"] == 5 and "found/own_answers" not in counts
+
+
+def test_own_answers_need_a_model_and_a_judge_of_single_answers(tmp_path: Path, data: Path, fake: FakeServer) -> None:
+    with pytest.raises(ConfigError, match="own_answers needs model"):
+        run("pairs", tmp_path / "a", f"data={data}", "own_answers={}")
+    settings = [f"data={data}", f"model={data}", "own_answers.judge_weight=1"]
+    with pytest.raises(ConfigError, match="need judge and agreement"):
+        run("pairs", tmp_path / "b", *settings)
+    with pytest.raises(ConfigError, match="answers are scored by themselves"):
+        run("pairs", tmp_path / "c", *settings, f"agreement={data}", *judged_by(fake))
