@@ -9,9 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from megatron_redone.benchmarks.config import TrainBenchmarkConfig
 from megatron_redone.benchmarks.gpu_cases import PROFILES, TINY, WORKLOADS, Case, cases_of, measure, table
-from megatron_redone.benchmarks.rows import benchmark_rows
 from megatron_redone.config.loading import apply_overrides, validate
 from megatron_redone.models.presets import get_preset
 from megatron_redone.parallel.config import ParallelConfig
@@ -85,14 +83,3 @@ def test_a_case_that_takes_too_long_is_left(tmp_path: Path) -> None:
     waiting = program("import threading; threading.Event().wait()")
     assert measure(cases, tmp_path, lambda words: waiting, steps=1, minutes=0.005, progress=lambda text: None) == 1
     assert not list(tmp_path.iterdir())
-
-
-def test_mixed_lengths_fill_rows_alike_every_time() -> None:
-    config = TrainBenchmarkConfig(preset="qwen3-tiny", sequence_length=512, document_length=40, mixed_lengths=True)
-    steps = benchmark_rows(config, get_preset("qwen3-tiny"), None, 20)
-    lengths = [[len(document) for document in row] for step in steps for row in step]
-    again = benchmark_rows(config, get_preset("qwen3-tiny"), None, 20)
-    assert lengths == [[len(document) for document in row] for step in again for row in step]
-    assert all(0 < sum(row) <= 512 for row in lengths)
-    assert sum(map(sum, lengths)) > 0.8 * 512 * len(lengths)
-    assert len({length for row in lengths for length in row}) > 20
