@@ -218,7 +218,7 @@ def source_name(source: str) -> str:
 
 def check_refused_share(path: Path, counts: Mapping[str, int], refused: Sequence[str], limit: float) -> None:
     """Raises DataError where a file has no row, no good one, or more than `limit` refused ones."""
-    total = sum(counts[name] for name in COUNTS)
+    total = sum(counts.values())
     if total == 0:
         raise DataError(f"{path}: no row; leave the file out or fill it")
     if counts["refused"] > limit * total or counts["refused"] == total:
