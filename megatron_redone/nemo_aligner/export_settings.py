@@ -33,7 +33,12 @@ WRITTEN = frozenset((
 HOW_WE_RUN = frozenset((
     "kind", "per_seed", "threads", "backend", "nemo_aligner.python", "watchdog_minutes", "reference_cache",
     "max_tokens_per_microbatch", "share_prompts", "checkpoint.in_background", "checkpoint.on_damage",
-    "parallel.distributed_optimizer", "parallel.overlap", "parallel.moe_dispatcher",
+    "parallel.distributed_optimizer", "parallel.overlap", "parallel.moe_dispatcher", "parallel.recompute_modules",
+    "parallel.gpu.layer_spec", "parallel.gpu.attention", "parallel.gpu.grouped_gemm", "parallel.gpu.fused_permute",
+    "parallel.gpu.fused_dispatch", "parallel.gpu.fuse_gradient_accumulation", "parallel.gpu.tp_overlap_tokens",
+    "parallel.gpu.overlap_p2p_warmup", "parallel.gpu.bucket_parameters", "parallel.gpu.pad_buckets",
+    "parallel.gpu.cuda_graphs", "parallel.gpu.graph_tokens", "parallel.gpu.graph_warmup_steps",
+    "parallel.gpu.optimizer.offload", "parallel.gpu.optimizer.overlap_offload",
 ))  # fmt: skip
 """Keys that change no number of a run of ours, or that ask for what its program decides by itself."""
 
@@ -45,6 +50,9 @@ ONLY_AT: dict[str, Any] = {
     "parallel.vpp": 1,
     "parallel.ep": 1,
     "parallel.etp": 1,
+    "parallel.gpu.fp8": None,
+    "parallel.gpu.optimizer.moments": "fp32",
+    "parallel.gpu.optimizer.gradients": "fp32",
     "nemo_aligner.shuffle": True,
     "optimizer.router_aux_loss": None,
     "optimizer.router_z_loss": 0.0,
