@@ -102,7 +102,7 @@ class Host:
         return {
             "folder": str(self.folder), "tcp": self.tcp.getsockname()[1], "udp": self.udp.getsockname()[1],
             "unix": str(self.folder / "socket"), "abstract": self.abstract_name, "canary": self.canary.pid,
-            "user": os.getuid(), "calls": calls,
+            "user": os.getuid(), "calls": calls, "host": socket.gethostname(),
         }  # fmt: skip
 
     def touched(self) -> list[str]:
