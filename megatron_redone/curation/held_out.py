@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,14 @@ from megatron_redone.tasks.row import Row
 
 LOG = get_logger("held_out")
 MAX_LOGGED = 3
+
+
+@dataclass(frozen=True)
+class HeldOutSources:
+    """What a process needs to make the index by itself."""
+
+    paths: tuple[Path, ...]
+    config: HeldOutConfig
 
 
 class HeldOut:
@@ -52,10 +61,16 @@ class HeldOut:
 
     def reason(self, row: Row) -> str | None:
         """Why a training row is too near to a held-out one; None where it is not."""
-        if row.id in self.ids:
+        return self.reason_for(row.id, row.to_json())
+
+    def reason_for(self, row_id: str | None, value: Any) -> str | None:
+        """The same of anything else that is trained on: its id, and a JSON value with all its texts."""
+        if row_id in self.ids:
             return "id"
         shared: Counter[int] = Counter()
-        hashes = [unit_hashes(units(text)) for text in _texts(row.to_json())]
+        hashes = [unit_hashes(units(text)) for text in _texts(value)]
+        if not hashes:
+            return None
         for n, grams in self._items.grams.items():
             own = np.unique(np.concatenate([ngram_hashes(of_text, n) for of_text in hashes]))
             for key in grams.find(own)[1]:

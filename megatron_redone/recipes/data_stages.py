@@ -9,9 +9,7 @@ from pydantic import Field
 
 from megatron_redone.checkpoint.config import CheckpointConfig
 from megatron_redone.config.artefact import Artefact, OptionalArtefact
-from megatron_redone.curation.config import (
-    SNSBenchRowsConfig,
-)
+from megatron_redone.curation.config import HeldOutConfig, SNSBenchRowsConfig
 from megatron_redone.curation.filter.config import FilterConfig, ToneModelConfig
 from megatron_redone.curation.interactions.config import GeneralTextConfig, InteractionsConfig, TrafficConfig
 from megatron_redone.curation.pairs.config import JudgeAgreementConfig, PairsConfig
@@ -79,6 +77,10 @@ class TokenizeStage(TokenizeConfig, StageConfig):
     """A JSONL file (.jsonl, .jsonl.gz) or a folder of such files; if names of some begin with `corpus`, of these."""
     tokenizer: Artefact
     """Folder with tokenizer.json (Hugging Face) or with tokenizer.model (SentencePiece, of stage `tokenizer`)."""
+    held_out: HeldOutConfig = HeldOutConfig()
+    """What keeps a document out: rows of files of these names in the folder `corpus`, and of `held_out_rows`."""
+    held_out_rows: tuple[Artefact, ...] = ()
+    """Files or folders of further held-out rows (test sets, benchmarks), in any JSON form."""
 
 
 class SFTSetStage(SFTSetConfig, StageConfig):
@@ -93,6 +95,10 @@ class SFTSetStage(SFTSetConfig, StageConfig):
     """Files or folders of general instructions and dialogues."""
     tokenizer: OptionalArtefact = None
     """Counts tokens: finds conversations over `sequence_length` and measures packing."""
+    held_out: HeldOutConfig = HeldOutConfig()
+    """What keeps a row out: rows of files of these names in the folder `data`, and of `held_out_rows`."""
+    held_out_rows: tuple[Artefact, ...] = ()
+    """Files or folders of further held-out rows (test sets, benchmarks), in any JSON form."""
 
     def rule_violations(self) -> Iterator[str]:
         """Something to read; limits in tokens need a tokenizer."""
@@ -191,6 +197,10 @@ class PairsStage(PairsConfig, ModelStage):
     """Preference pairs for DPO."""
 
     kind: Literal["pairs"]
+    held_out: HeldOutConfig = HeldOutConfig()
+    """What keeps a pair out: rows of files of these names beside those of `split`, and of `held_out_rows`."""
+    held_out_rows: tuple[Artefact, ...] = ()
+    """Files or folders of further held-out rows (test sets, benchmarks), in any JSON form."""
 
 
 class FilterStage(FilterConfig, StageConfig):

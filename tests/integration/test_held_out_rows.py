@@ -54,13 +54,15 @@ def planted(finished_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     return folder
 
 
-@pytest.mark.parametrize("kind", ["rl_set", "target_set", "refinement_set"])
+@pytest.mark.parametrize("kind", ["rl_set", "sft_set", "pairs", "target_set", "refinement_set"])
 def test_planted_held_out_rows_are_left_out_and_counted(
     kind: str, planted: Path, finished_run: Path, tmp_path: Path
 ) -> None:
     generation = "{max_new_tokens: 6, max_prompt_tokens: 240}"
     settings = {
         "rl_set": [],
+        "sft_set": [],
+        "pairs": ["option_order={}", "validation_share=0"],
         "target_set": [
             f"model={finished_run}/explore.seed1", f"diagnosis={finished_run}/diagnose.seed1", "num_rows=200",
             f"soft_labels={{num_candidates: 2, floor: 0.0, generation: {generation}}}",
@@ -74,7 +76,22 @@ def test_planted_held_out_rows_are_left_out_and_counted(
         curate(kind, None, [f"data={planted}", *settings], tmp_path / "set", False)
     counts = json.loads((tmp_path / "set" / "manifest.json").read_text())["counts"]
     assert counts["held_out/id"] == NUM_PLANTED and counts["held_out/ngrams"] >= NUM_PLANTED
-    name = "conversations.jsonl" if kind == "target_set" else "rows.jsonl"
-    ids = {line["id"] for _, line in read_jsonl(tmp_path / "set" / name)}
+    name = {"sft_set": "conversations.jsonl", "target_set": "conversations.jsonl", "pairs": "train.jsonl"}.get(kind)
+    key = "row" if kind == "pairs" else "id"
+    ids = {line[key] for _, line in read_jsonl(tmp_path / "set" / (name or "rows.jsonl"))}
     held = {line["id"] for file in HELD_OUT for _, line in read_jsonl(planted / file)}
     assert ids and not ids & held and not any(str(one).startswith("planted-") for one in ids)
+
+
+def test_a_planted_held_out_text_does_not_become_tokens(planted: Path, finished_run: Path, tmp_path: Path) -> None:
+    test = [line for _, line in read_jsonl(planted / "test.jsonl")]
+    texts = sorted((text for line in test for text in map(str, line["fields"].values())), key=lambda t: -len(units(t)))
+    corpus = [line for _, line in read_jsonl(finished_run / "data" / "corpus.jsonl")]
+    clean = len(corpus)
+    corpus += [{"id": test[0]["id"], "text": "its id alone"}, {"id": "renamed", "text": f"before {texts[0]} after"}]
+    write_jsonl(planted / "corpus.jsonl", corpus)
+    with process_restored():
+        settings = [f"corpus={planted}", f"tokenizer={finished_run}/tokenizer"]
+        curate("tokenize", None, settings, tmp_path / "tokens", False)
+    counts = json.loads((tmp_path / "tokens" / "manifest.json").read_text())["counts"]
+    assert (counts["held_out/id"], counts["held_out/ngrams"], counts["documents"]) == (1, 1, clean)

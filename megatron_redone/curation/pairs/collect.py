@@ -14,6 +14,7 @@ from typing import Any
 from megatron_redone.common.files import atomic_write_json
 from megatron_redone.common.jsonl import read_jsonl, write_jsonl
 from megatron_redone.common.seeding import derive_seed
+from megatron_redone.curation.held_out import HeldOut
 from megatron_redone.curation.pairs.checks import PromptWriter
 from megatron_redone.curation.pairs.config import PairsConfig
 from megatron_redone.curation.pairs.lengths import length_report
@@ -42,8 +43,11 @@ class Entry:
 class Collector:
     """Takes pairs that stand up to the checks into the work folder."""
 
-    def __init__(self, config: PairsConfig, work: Path, writer: PromptWriter, seed: int) -> None:
+    def __init__(
+        self, config: PairsConfig, work: Path, writer: PromptWriter, seed: int, held_out: HeldOut | None = None
+    ) -> None:
         self.config, self.work, self.writer, self.seed = config, work, writer, seed
+        self.held_out = held_out
         self.entries: dict[str, Entry] = {}
         self.found: Counter[str] = Counter()
         self.dropped: Counter[tuple[str, str]] = Counter()
@@ -73,6 +77,9 @@ class Collector:
             return None, "over_length_ratio"
         if pair.id in self.entries:
             return None, "duplicate"
+        near = self.held_out.reason_for(pair.row, self._texts(pair)) if self.held_out is not None else None
+        if near is not None:
+            return None, f"held_out_{near}"
         checked = self.writer.check(pair)
         if checked.problem:
             return None, checked.problem
@@ -88,6 +95,12 @@ class Collector:
             checked.chosen_tokens, checked.rejected_tokens,
         )  # fmt: skip
         return pair.to_json(checked.prompt), ""
+
+    @staticmethod
+    def _texts(pair: Pair) -> list[Any]:
+        """All that is trained on, and the fields of the row, which the prompt may have cut."""
+        fields = pair.origin.to_json() if pair.origin is not None else {}
+        return [[dict(message) for message in pair.messages], pair.chosen, pair.rejected, fields]
 
     def publish(self) -> dict[str, Any]:
         """Writes train.jsonl, validation.jsonl and report.json, and removes the collected file; returns the report."""
@@ -186,6 +199,8 @@ def summary(report: dict[str, Any]) -> dict[str, int | float]:
     """The counts of a manifest."""
     counts: dict[str, int | float] = {f"found/{how}": count for how, count in report["found"].items()}
     counts |= {f"dropped/{how}/{reason}": n for how, all_ in report["dropped"].items() for reason, n in all_.items()}
+    for reason in ("id", "ngrams"):
+        counts[f"held_out/{reason}"] = sum(of.get(f"held_out_{reason}", 0) for of in report["dropped"].values())
     counts |= {f"pairs/{name}": count for name, count in report["kept"].items()}
     lengths = report["lengths"]["all"]
     return counts | {name: lengths[name] for name in ("longer_is_chosen",) if name in lengths}

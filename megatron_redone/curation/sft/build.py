@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from megatron_redone.common.files import atomic_write_json
 from megatron_redone.common.logging import get_logger
 from megatron_redone.curation.conversations import TrainingConversation
+from megatron_redone.curation.held_out import HeldOut
 from megatron_redone.curation.sft.config import MixConfig, SFTSetConfig
 from megatron_redone.curation.sft.mixing import GENERAL, Choice, TaskShare, choose
 from megatron_redone.curation.sft.pool import CountTokens, Limits, Pool, SourceFile, build_pool, remove_pool
@@ -48,16 +49,22 @@ def build_sft_sets(
     count_tokens: CountTokens | None,
     max_refused_share: float,
     seed: int,
+    held_out: HeldOut | None = None,
 ) -> BuiltSets:
     """Writes the sets into `work`: one, or `step1/`, `step2/`, ... of the schedule.
+
+    Args:
+        held_out: rows that stand in it are left out and counted.
 
     Raises:
         DataError: too many bad rows in a file, or settings that the rows cannot meet.
     """
-    limits = Limits(config.sequence_length, config.too_long, max_refused_share, config.latin_language)
+    limits = Limits(config.sequence_length, config.too_long, max_refused_share, config.latin_language, held_out)
     pool = build_pool(files, work / POOL, seed, limits, count_tokens)
     built = BuiltSets(refused=pool.refused)
-    built.counts = {f"pool/{name}": count for name, count in pool.counts.items()}
+    built.counts = {
+        name if name.startswith("held_out/") else f"pool/{name}": count for name, count in pool.counts.items()
+    }
     built.counts |= {f"rows_refused/{name}": count for name, count in pool.refused_by_file.items()}
     for number, mix in enumerate(config.mixes, start=1):
         folder = work / f"step{number}" if config.schedule else work

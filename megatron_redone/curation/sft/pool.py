@@ -22,6 +22,7 @@ from megatron_redone.common.errors import DataError
 from megatron_redone.common.files import atomic_directory, atomic_write_json
 from megatron_redone.common.seeding import derive_seed
 from megatron_redone.curation.conversations import TrainingConversation
+from megatron_redone.curation.held_out import HeldOut
 from megatron_redone.curation.sft.config import InputFormat
 from megatron_redone.curation.sft.formats import Defaults, read_conversation
 from megatron_redone.curation.sft.records import input_files, read_records
@@ -29,6 +30,8 @@ from megatron_redone.curation.sft.records import input_files, read_records
 MAX_PROBLEMS_SHOWN = 5
 MAX_PROBLEMS_KEPT = 1000
 """Refused rows of a file that are named in the manifest; all are counted."""
+COUNTS = ("rows", "refused", "too_long", "held_out/id", "held_out/ngrams")
+"""What is counted of a file: the rows that are kept, and the others by what became of them."""
 COLUMNS: Mapping[str, str] = {
     "key": "q",  # order of the row in a draw, derived from seed and id
     "id_hash": "q",
@@ -82,6 +85,8 @@ class Limits:
     too_long: str
     max_refused_share: float
     latin_language: str
+    held_out: HeldOut | None = None
+    """Rows that stand in it, by id or by n-grams, are left out and counted."""
 
 
 @dataclass
@@ -97,7 +102,7 @@ class Pool:
     """One a file, in the order of the rows."""
     refused: list[str] = field(default_factory=list)
     counts: dict[str, int] = field(default_factory=dict)
-    """Rows, and those refused or too long."""
+    """Rows, and those refused, too long or held out."""
     refused_by_file: dict[str, int] = field(default_factory=dict)
     """Bad rows by the name of their file; rows whose id stood before are not among them."""
 
@@ -146,7 +151,7 @@ def _write_unit(source: SourceFile, work: Path, seed: int, limits: Limits, count
     strata: dict[Stratum, int] = {}
     sources: dict[str, int] = {}
     refused: list[str] = []
-    counts = {"rows": 0, "refused": 0, "too_long": 0}
+    counts = dict.fromkeys(COUNTS, 0)
     with (work / "rows.jsonl").open("w", encoding="utf-8", newline="\n") as out:
         for line, row in _checked(source, limits.latin_language):
             tokens = 0
@@ -164,6 +169,10 @@ def _write_unit(source: SourceFile, work: Path, seed: int, limits: Limits, count
                 counts["refused"] += 1
                 if len(refused) < MAX_PROBLEMS_KEPT:
                     refused.append(row)
+                continue
+            near = limits.held_out.reason_for(row.id, row.to_json()) if limits.held_out else None
+            if near is not None:
+                counts[f"held_out/{near}"] += 1
                 continue
             out.write(json.dumps(row.to_json(), ensure_ascii=False) + "\n")
             counts["rows"] += 1
@@ -209,7 +218,7 @@ def source_name(source: str) -> str:
 
 def check_refused_share(path: Path, counts: Mapping[str, int], refused: Sequence[str], limit: float) -> None:
     """Raises DataError where a file has no row, no good one, or more than `limit` refused ones."""
-    total = counts["rows"] + counts["refused"] + counts["too_long"]
+    total = sum(counts[name] for name in COUNTS)
     if total == 0:
         raise DataError(f"{path}: no row; leave the file out or fill it")
     if counts["refused"] > limit * total or counts["refused"] == total:
@@ -225,7 +234,7 @@ def _joined(folders: Sequence[Path]) -> Pool:
     sources: dict[str, int] = {}
     parts: dict[str, list[NDArray[Any]]] = {name: [] for name in COLUMNS}
     refused: list[str] = []
-    counts = {"rows": 0, "refused": 0, "too_long": 0}
+    counts = dict.fromkeys(COUNTS, 0)
     for folder in folders:
         meta = _meta(folder)
         columns = {name: np.load(folder / f"{name}.npy", allow_pickle=False) for name in COLUMNS}

@@ -18,6 +18,8 @@ import numpy as np
 
 from megatron_redone.common.errors import DataError
 from megatron_redone.common.files import atomic_write_json, disk_full_reported, sha256_file
+from megatron_redone.curation.config import HeldOutConfig
+from megatron_redone.curation.held_out import HeldOut, HeldOutSources
 from megatron_redone.curation.tokens.config import TokenizeConfig
 from megatron_redone.curation.tokens.plan import MIB, ShardPlan
 from megatron_redone.data.indexed_writer import IndexedWriter, indexed_writer, with_suffix
@@ -43,6 +45,7 @@ class ShardJob:
     folder: Path
     tokenizer: Path
     config: TokenizeConfig
+    held_out: HeldOutSources | None = None
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,8 @@ class ShardRecord:
     without_id: int = 0
     empty: int = 0
     refused: int = 0
+    held_out: dict[str, int] = field(default_factory=dict)
+    """Documents that were left out, by reason."""
     messages: list[str] = field(default_factory=list)
     """The first refusals."""
     files: dict[str, WrittenFiles] = field(default_factory=dict)
@@ -153,6 +158,12 @@ def _tokenizer(folder: Path) -> Tokenizer:
     return load_tokenizer(folder)
 
 
+@functools.lru_cache(maxsize=1)
+def _held_out(sources: tuple[Path, ...], settings: str) -> HeldOut:
+    """Read once in each process."""
+    return HeldOut(sources, HeldOutConfig.model_validate_json(settings))
+
+
 def _identity(document: TextDocument) -> str:
     return document.text if document.id is None else document.id
 
@@ -160,6 +171,8 @@ def _identity(document: TextDocument) -> str:
 def _batches(job: ShardJob, record: ShardRecord) -> Iterator[list[tuple[int, TextDocument]]]:
     """Documents with the numbers of their files; refusals go into the record."""
     config = job.config
+    sources = job.held_out
+    held_out = _held_out(sources.paths, sources.config.model_dump_json()) if sources is not None else None
     batch: list[tuple[int, TextDocument]] = []
     characters = 0
     for number, piece in job.plan.pieces:
@@ -168,6 +181,10 @@ def _batches(job: ShardJob, record: ShardRecord) -> Iterator[list[tuple[int, Tex
             if isinstance(document, str):
                 record.refused += 1
                 record.messages += [document][: KEPT_MESSAGES - len(record.messages)]
+                continue
+            near = held_out.reason_for(document.id, document.text) if held_out is not None else None
+            if near is not None:
+                record.held_out[near] = record.held_out.get(near, 0) + 1
                 continue
             record.without_id += document.id is None
             batch.append((number, document))

@@ -15,6 +15,7 @@ from typing import Any
 from megatron_redone.common.errors import DataError
 from megatron_redone.common.files import atomic_write_json
 from megatron_redone.common.logging import Progress, get_logger
+from megatron_redone.curation.held_out import HeldOutSources
 from megatron_redone.curation.tokens.config import TokenizeConfig
 from megatron_redone.curation.tokens.duplicates import count_duplicates
 from megatron_redone.curation.tokens.plan import MIB, ScanJob, plan_shards, run_scan
@@ -42,7 +43,13 @@ class Tokenized:
 
 
 def tokenize(
-    config: TokenizeConfig, corpus: Path, tokenizer_folder: Path, out: Path, max_refused_share: float, name: str
+    config: TokenizeConfig,
+    corpus: Path,
+    tokenizer_folder: Path,
+    out: Path,
+    max_refused_share: float,
+    name: str,
+    held_out: HeldOutSources | None = None,
 ) -> Tokenized:
     """Writes `corpus-NNNNN` and `validation-NNNNN` (.bin and .idx) and `tokens.json` into `out`.
 
@@ -53,6 +60,7 @@ def tokenize(
         corpus: a JSONL file, plain or gzipped, or a folder of them (`corpus_files` says which count).
         max_refused_share: of the rows; an empty file counts as one refused row.
         name: what progress and errors call the work.
+        held_out: documents that stand in these files are left out and counted.
 
     Raises:
         DataError: a damaged file, more refused rows than allowed, or no document left.
@@ -66,7 +74,7 @@ def tokenize(
     sizes = {file.path: file.num_bytes for file in files}
     if warning := undivided_warning(sizes, len(plans), config.workers, config.shard_mib * MIB):
         LOG.warning("%s: %s", name, warning)
-    jobs = [ShardJob(plan, out, tokenizer_folder, config) for plan in plans]
+    jobs = [ShardJob(plan, out, tokenizer_folder, config, held_out) for plan in plans]
     num_lines = sum(file.num_lines for file in files) + len(empty)
     records: list[ShardRecord] = []
     with Progress(name, max(1, sum(plan.num_bytes for plan in plans) // MIB), "MiB") as progress:
@@ -126,6 +134,8 @@ def _counts(
         "empty_documents": sum(record.empty for record in records),
         "documents_without_id": sum(record.without_id for record in records),
         "duplicate_ids": duplicates,
+        "held_out/id": sum(record.held_out.get("id", 0) for record in records),
+        "held_out/ngrams": sum(record.held_out.get("ngrams", 0) for record in records),
     }
 
 

@@ -32,6 +32,7 @@ from megatron_redone.curation.pairs.pair import Pair
 from megatron_redone.curation.pairs.pair_files import MAX_PROBLEMS_SHOWN, AnswerPair, PairFile
 from megatron_redone.recipes import data_stages as kinds
 from megatron_redone.recipes.execution import Execution
+from megatron_redone.recipes.executors.held_out import held_out_of
 from megatron_redone.recipes.executors.judges import identity_of, judge_of
 from megatron_redone.tasks.catalogue import get_task
 from megatron_redone.tasks.row import Row
@@ -92,7 +93,11 @@ def run_pairs(execution: Execution) -> None:
 def _collect(execution: Execution, rows: Sequence[Row], agreement: dict[str, Any]) -> None:
     config = execution.config(kinds.PairsStage)
     tokenizer = execution.model_folder("tokenizer") if config.tokenizer is not None else None
-    collector = Collector(config, execution.work, PromptWriter(tokenizer, config.max_tokens), execution.seed)
+    folder = execution.input_path("data") if config.data is not None else None
+    asked = [folder / f"{config.split}.jsonl"] if folder is not None else []
+    held_out = held_out_of(execution, config.held_out, config.held_out_rows, folder, asked)
+    writer = PromptWriter(tokenizer, config.max_tokens)
+    collector = Collector(config, execution.work, writer, execution.seed, held_out)
     collector.collect(_all_pairs(execution, rows, agreement))
     execution.counts.update(summary(collector.publish()))
 

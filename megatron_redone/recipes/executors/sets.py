@@ -8,13 +8,13 @@ from megatron_redone.common.logging import get_logger
 from megatron_redone.curation.config import HeldOutConfig
 from megatron_redone.curation.conversations import balanced, gold_conversation, write_conversations
 from megatron_redone.curation.diagnosis.bucket import BUCKET, bucket_for, write_bucket_file
-from megatron_redone.curation.held_out import HeldOut
 from megatron_redone.curation.refine import DIFFICULTY, measure_difficulty, refinement_rows, write_difficulty
 from megatron_redone.curation.soft_labels import soft_labels
 from megatron_redone.curation.target import WEIGHTS, weak_rows, weighted_rows, write_weights
 from megatron_redone.generation.weight_stream import WeightDigest
 from megatron_redone.recipes import config as kinds
 from megatron_redone.recipes.execution import Execution
+from megatron_redone.recipes.executors.held_out import held_out_of
 from megatron_redone.reporting.schema import DiagnosisResult, read_result
 from megatron_redone.tasks.reading import write_rows
 from megatron_redone.tasks.row import Row
@@ -25,13 +25,11 @@ LOG = get_logger("sets")
 def training_rows(execution: Execution, config: HeldOutConfig, extra: Sequence[str]) -> tuple[list[Row], list[Row]]:
     """Task rows and general rows of the input `data`, without what the held-out files hold."""
     folder = execution.input_path("data")
-    sources = [folder / name for name in config.files if (folder / name).is_file()]
-    sources += [execution.input_path(f"held_out_rows.{place}") for place in range(len(extra))]
+    held_out = held_out_of(execution, config, extra, folder)
     task_rows, general = execution.rows("data", "train.jsonl"), execution.general_rows("data")
-    if not sources:
+    if held_out is None:
         LOG.warning("%s: no held-out file beside the training rows; nothing is kept out", folder)
         return task_rows, general
-    held_out = HeldOut(sources, config)
     task_rows, left_out = held_out.without(task_rows)
     general, of_general = held_out.without(general)
     for reason, count in left_out.items():

@@ -13,6 +13,7 @@ from megatron_redone.data.chat_template import ChatTemplate
 from megatron_redone.data.tokenizer import load_tokenizer
 from megatron_redone.recipes import data_stages as kinds
 from megatron_redone.recipes.execution import Execution
+from megatron_redone.recipes.executors.held_out import held_out_of
 from megatron_redone.training.sft import Example
 
 
@@ -27,6 +28,9 @@ def run_sft_set(execution: Execution) -> None:
         token_counter(template) if template else None,
         execution.max_refused_share,
         execution.seed,
+        held_out_of(
+            execution, config.held_out, config.held_out_rows, execution.input_path("data") if config.data else None
+        ),
     )
     execution.counts.update(built.counts)
     execution.refused += built.refused

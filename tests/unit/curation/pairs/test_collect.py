@@ -10,6 +10,8 @@ import pytest
 from hypothesis import given, strategies as st
 
 from megatron_redone.common.jsonl import read_jsonl
+from megatron_redone.curation.config import HeldOutConfig
+from megatron_redone.curation.held_out import HeldOut
 from megatron_redone.curation.pairs.checks import PromptWriter
 from megatron_redone.curation.pairs.collect import Collector, Entry, in_turn, length_balanced, summary
 from megatron_redone.curation.pairs.config import PairsConfig
@@ -261,3 +263,19 @@ def test_answers_that_read_alike_are_the_same_for_their_task_only() -> None:
     assert not pair(0, "Tea", "tea.").same_answers
     assert not pair(0, "Tea", "Milk", origin=row).same_answers
     assert not pair(0, "Tea", "Coffee", origin=row).same_answers
+
+
+def test_planted_held_out_pairs_are_left_out_and_counted(tmp_path: Path) -> None:
+    long = " ".join(f"word{number}" for number in range(20))
+    test = tmp_path / "held" / "test.jsonl"
+    test.parent.mkdir()
+    test.write_text(json.dumps({"id": "row-1", "question": long}) + "\n", encoding="utf-8")
+    config = PairsConfig.model_validate({"data": "./d", "option_order": {}, "validation_share": 0.0})
+    held_out = HeldOut([test], HeldOutConfig())
+    collector = Collector(config, tmp_path, PromptWriter(None, config.max_tokens), 0, held_out)
+    asked = [{"role": "user", "content": f"so: {long}"}]
+    collector.collect([pair(1), pair(2), pair(3, messages=asked), pair(4, chosen=long), pair(5, rejected=long)])
+    counts = summary(collector.publish())
+    assert [value["row"] for _, value in read_jsonl(tmp_path / "train.jsonl")] == ["row-2"]
+    assert (counts["held_out/id"], counts["held_out/ngrams"]) == (1, 3)
+    assert counts["dropped/option_order/held_out_ngrams"] == 3

@@ -10,7 +10,9 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from megatron_redone.common.errors import DataError
+from megatron_redone.curation.config import HeldOutConfig
 from megatron_redone.curation.conversations import TrainingConversation, read_conversations
+from megatron_redone.curation.held_out import HeldOut
 from megatron_redone.curation.sft import pool
 from megatron_redone.curation.sft.build import BuiltSets, build_sft_sets, token_counter
 from megatron_redone.curation.sft.config import MixConfig, SFTSetConfig
@@ -220,3 +222,15 @@ def test_settings_that_contradict_each_other_are_refused() -> None:
         with pytest.raises(ValueError, match=rule):
             SFTSetConfig(**given_settings)  # type: ignore[arg-type]
     assert SFTSetConfig(num_rows=5, task_balance=0.2).mixes == (MixConfig(num_rows=5, task_balance=0.2),)
+
+
+def test_planted_held_out_rows_are_left_out_and_counted(tmp_path: Path) -> None:
+    long = " ".join(f"word{number}" for number in range(20))
+    leak = talk(50, id="renamed", messages=[{"role": "user", "content": f"so: {long}"}, *talk(50)["messages"][1:]])
+    sns = write(tmp_path / "sns.jsonl", [talk(number) for number in range(20)] + [leak])
+    test = write(tmp_path / "test.jsonl", [talk(3), {"id": "other", "question": long}])
+    held_out = HeldOut([test], HeldOutConfig())
+    built = build_sft_sets(SFTSetConfig(), files_of(sns), tmp_path, None, 0.0, seed=0, held_out=held_out)
+    assert {row.id for row in written(tmp_path)} == {f"talk-{number}" for number in range(20) if number != 3}
+    assert (built.counts["held_out/id"], built.counts["held_out/ngrams"]) == (1, 1)
+    assert built.counts["pool/rows"] == 19 and not built.refused  # left out is not refused

@@ -15,6 +15,8 @@ import pytest
 from megatron.core.datasets.indexed_dataset import IndexedDataset
 
 from megatron_redone.common.errors import DataError, Preempted, RedoneError
+from megatron_redone.curation.config import HeldOutConfig
+from megatron_redone.curation.held_out import HeldOutSources
 from megatron_redone.curation.tokens import pool, shard, tokenize as module
 from megatron_redone.curation.tokens.config import TokenizeConfig
 from megatron_redone.curation.tokens.duplicates import count_duplicates
@@ -299,3 +301,27 @@ def test_workers_that_a_compressed_file_leaves_idle_are_told(
     assert "is never divided" not in caplog.text
     run(tmp_path, tokenizer_folder, "again", shard_mib=2, workers=2)
     assert "2 workers, but only 1 tasks: a compressed file is never divided (a.jsonl.gz)" in caplog.text
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_planted_held_out_documents_are_left_out_and_counted(
+    tmp_path: Path, write: Write, tokenizer_folder: Path, workers: int
+) -> None:
+    words = [f"secret{number}" for number in range(16)]
+    leaked = [
+        {"id": "held-out", "text": "its id alone"},
+        {"id": "renamed", "text": f"before it, {' '.join(words)}, and after it"},
+    ]
+    clean = {"id": "half", "text": " ".join(words[:8])}  # no 13 words of it
+    lines = lines_of(range(60))
+    write("a.jsonl", [*lines[:30], *(json.dumps(one) for one in (*leaked, clean)), *lines[30:]])
+    test = tmp_path / "test.jsonl"
+    test.write_text(json.dumps({"id": "held-out", "question": " ".join(words)}) + "\n", encoding="utf-8")
+    (tmp_path / "out").mkdir()
+    config = TokenizeConfig(shard_mib=1, workers=workers)
+    held_out = HeldOutSources((test,), HeldOutConfig())
+    done = tokenize(config, tmp_path / "corpus", tokenizer_folder, tmp_path / "out", 0.0, "tokens", held_out)
+    tokenizer = load_tokenizer(tokenizer_folder)
+    texts = [json.loads(line)["text"] for line in [*lines[:30], json.dumps(clean), *lines[30:]]]
+    assert documents(tmp_path / "out") == [tokenizer.encode(text) for text in texts]
+    assert (done.counts["held_out/id"], done.counts["held_out/ngrams"], done.counts["documents"]) == (1, 1, 61)
