@@ -68,6 +68,7 @@ def server_command(backend: str, limits: Limits, folder: str, control: int) -> S
         "landlock": backend == "landlock",
         "unsafe": backend == "unsafe",
         "user": NOBODY if backend == "bubblewrap" and as_root else None,
+        "devices": [f"/dev/{name}" for name in _DEVICES] if backend == "bubblewrap" else [],
         "folder": "/work" if backend == "bubblewrap" else folder,
     }
     if backend == "bubblewrap":
@@ -87,6 +88,7 @@ def _bubblewrap_command(settings: dict[str, Any], as_root: bool) -> list[str]:
         )
     python = interpreter(None)
     command = [bwrap, "--unshare-ipc", "--unshare-pid", "--unshare-net", "--unshare-uts", "--unshare-cgroup-try"]
+    command += ["--hostname", "box"]
     if not as_root:
         command += ["--unshare-user", "--uid", str(NOBODY), "--gid", str(NOBODY)]
     command += ["--as-pid-1", "--cap-drop", "ALL"]

@@ -32,6 +32,11 @@ from megatron_redone.scoring.sandbox.limits import Limits, RunResult, Status
 _END_SECONDS = 5.0
 _START_SECONDS = 60.0
 _READY = b"R"
+_EXCESSES = {
+    "folder": "the work folder grew over its limits",
+    "threads": "more threads than one program may have",
+    "unseen": "the program could not be watched",
+}
 
 
 @dataclass(frozen=True)
@@ -60,7 +65,7 @@ class BoxServer:
     def __init__(self, backend: str, limits: Limits, num_ready: int = 2) -> None:
         self.backend, self.limits = backend, limits
         self._ready: deque[Box] = deque()
-        self._folder = tempfile.mkdtemp(prefix="redone-box-")
+        self._folder = "" if backend == "bubblewrap" else tempfile.mkdtemp(prefix="redone-box-")
         try:
             self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             with theirs:
@@ -138,7 +143,8 @@ class BoxServer:
                 self._process.wait()
             if self._process.stderr:
                 self._process.stderr.close()
-        shutil.rmtree(self._folder, ignore_errors=True)
+        if self._folder:
+            shutil.rmtree(self._folder, ignore_errors=True)
 
     def _take(self) -> Box:
         """A ready box; the next one is started beside it."""
@@ -229,8 +235,8 @@ class BoxServer:
                 raise SandboxUnavailableError(f"the {self.backend} sandbox: {note}")
             exit_code = os.waitstatus_to_exitcode(wait_status)
             ended = _ending(exit_code, stderr)
-            if note == "folder":
-                ended, stderr = "killed", f"{stderr}the work folder grew over its limits\n"
+            if note in _EXCESSES:
+                ended, stderr = "killed", f"{stderr}{_EXCESSES[note]}\n"
         return RunResult(ended, exit_code, stdout, stderr, round(seconds, 6), self.backend)
 
 

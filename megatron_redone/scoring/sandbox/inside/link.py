@@ -99,7 +99,7 @@ class Link:
             known = {"call": 4, "value": 3, "raised": 3}
             if type(message) is list and len(message) == known.get(message[0], 0):
                 return message
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, LookupError) as error:
             self._fail(f"the program sent what is no message: {error}")
         return self._fail("the program sent what is no message")
 

@@ -6,9 +6,16 @@ import ctypes
 import os
 import resource
 import struct
+import threading
 from collections.abc import Iterable
 
-NEW_MOUNTS, NEW_IPC, NEW_PIDS, NEW_NET = 0x00020000, 0x08000000, 0x20000000, 0x40000000
+NEW_MOUNTS, NEW_IPC, NEW_USER, NEW_PIDS, NEW_NET = 0x00020000, 0x08000000, 0x10000000, 0x20000000, 0x40000000
+NUM_THREADS = 256
+"""Threads of one program."""
+NUM_THREADS_SHARED = 4096
+"""Threads of all programs of one user, where the kernel cannot count each box for itself."""
+_REMOUNT_READ_ONLY = 32 | 4096 | 1  # MS_REMOUNT, MS_BIND, MS_RDONLY
+_MOUNT_FLAGS = {2: 2, 4: 4, 8: 8, 1024: 1024, 2048: 2048, 4096: 1 << 21}  # as statvfs says them, as mount wants them
 _NOSUID, _NODEV, _NOEXEC = 2, 4, 8
 _PR_CAPBSET_DROP, _PR_SET_NO_NEW_PRIVS, _PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL = 24, 38, 47, 4
 _PR_SET_PDEATHSIG = 1
@@ -45,6 +52,30 @@ def mount_work_folder(path: str, num_bytes: int, num_inodes: int, owner: int) ->
     _checked(_libc.mount(b"work", path.encode(), b"tmpfs", flags, options.encode()), "mount of the work folder")
 
 
+def make_read_only(path: str) -> None:
+    """Remounts what is mounted there. A device can be read and written all the same, but its times stay as they are."""
+    said = os.statvfs(path).f_flag
+    kept = sum(flag for bit, flag in _MOUNT_FLAGS.items() if said & bit)
+    _checked(_libc.mount(None, path.encode(), None, _REMOUNT_READ_ONLY | kept, None), f"read-only {path}")
+
+
+def count_threads_alone() -> int:
+    """Makes the kernel count the threads of this process alone, in a user namespace; returns how many it may have.
+
+    Where a kernel refuses that, the limit is over all programs of the user. Drop privileges again afterwards.
+    """
+    numbers = [int("".join(filter(str.isdigit, part)) or 0) for part in os.uname().release.split(".")[:2]]
+    alone = numbers >= [5, 14] and _libc.unshare(NEW_USER) == 0
+    return NUM_THREADS if alone else NUM_THREADS_SHARED
+
+
+def lean_threads() -> None:
+    """One heap for all threads: by default each takes 64 MiB of address space, which the limit of memory counts."""
+    if hasattr(_libc, "mallopt"):
+        _libc.mallopt(-8, 1)  # M_ARENA_MAX
+    threading.stack_size(2 << 20)
+
+
 def drop_privileges(user: int | None) -> None:
     """No capability, now and for ever; as root also no root: groups and ids of `user`."""
     for capability in range(64):
@@ -65,18 +96,21 @@ def end_with_parent() -> None:
     _checked(_libc.prctl(_PR_SET_PDEATHSIG, 9, 0, 0, 0), "parent death signal")
 
 
-def limit_resources(memory_bytes: int, cpu_seconds: int, file_bytes: int) -> None:
-    """Limits of this process, hard and soft; none of them counts over processes, for there is only one."""
+def limit_resources(memory_bytes: int, cpu_seconds: int, file_bytes: int, threads: int | None) -> None:
+    """Limits of this process, hard and soft; `threads` is None where something else counts them."""
     limits = {
         resource.RLIMIT_AS: memory_bytes,
         resource.RLIMIT_CPU: cpu_seconds,
         resource.RLIMIT_FSIZE: file_bytes,
-        resource.RLIMIT_CORE: 0,
+        resource.RLIMIT_CORE: 1,  # no core; with 0, a core pattern with a pipe would start its program all the same
         resource.RLIMIT_NOFILE: 64,
         resource.RLIMIT_MEMLOCK: 0,
         resource.RLIMIT_MSGQUEUE: 0,
         resource.RLIMIT_STACK: 16 << 20,
+        resource.RLIMIT_SIGPENDING: 64,
     }
+    if threads is not None:
+        limits[resource.RLIMIT_NPROC] = threads
     for name, value in limits.items():
         hard = resource.getrlimit(name)[1]
         value = value if hard == resource.RLIM_INFINITY else min(value, hard)

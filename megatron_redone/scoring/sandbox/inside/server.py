@@ -26,7 +26,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[4]))
 
-from megatron_redone.scoring.sandbox.inside import lockdown, program, seccomp
+from megatron_redone.scoring.sandbox.inside import lockdown, program, seccomp, watch
 
 OFTEN_USED = (
     "bisect", "collections", "copy", "dataclasses", "datetime", "decimal", "enum", "fractions", "functools", "heapq",
@@ -43,6 +43,9 @@ def main() -> None:
     os.environ.pop("PWD", None)
     for name in OFTEN_USED:
         __import__(name)
+    lockdown.lean_threads()
+    for path in settings["devices"]:
+        lockdown.make_read_only(path)
     control = socket.socket(fileno=settings["control"])
     control.set_inheritable(False)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the one who asked
@@ -55,6 +58,9 @@ def main() -> None:
         if not message:
             with contextlib.suppress(ChildProcessError):
                 os.wait()  # children are not waited for singly, so this lasts until the last keeper is gone
+            if not settings["namespaces"]:
+                with contextlib.suppress(OSError):  # the host removes it as well, unless it was ended
+                    os.rmdir(settings["folder"])
             return
         number += 1
         if settings["namespaces"]:
@@ -109,16 +115,20 @@ def _wait(settings: dict[str, Any], lifeline: int, child: int, folder: str) -> t
     note = b""
     while True:
         events = poll.poll(WATCH_MILLISECONDS if watched else None)
-        if watched and not note and _too_much(folder, settings["folder_bytes"], settings["folder_files"]):
-            note = b"folder"
-            os.kill(child, signal.SIGKILL)
+        if watched and not note:
+            running = None if any(descriptor == ended for descriptor, _ in events) else child
+            note = watch.excess(folder, running, settings["folder_bytes"], settings["folder_files"])
+            if note:
+                os.kill(child, signal.SIGKILL)
         if any(descriptor == lifeline for descriptor, _ in events):
             os.kill(child, signal.SIGKILL)
         if events:
             if settings["unsafe"]:
                 with contextlib.suppress(ProcessLookupError):
                     os.killpg(child, signal.SIGKILL)
-            return os.waitpid(child, 0)[1], note
+            status = os.waitpid(child, 0)[1]
+            seen = note != b"unseen" or status == signal.SIGKILL  # unseen, for it was about to end
+            return status, note if seen else b""
 
 
 def _become_program(settings: dict[str, Any], descriptors: list[int], folder: str) -> None:
@@ -126,13 +136,17 @@ def _become_program(settings: dict[str, Any], descriptors: list[int], folder: st
     code = 1
     try:
         os.setsid()
+        threads = None
+        if settings["namespaces"]:
+            threads = lockdown.count_threads_alone()
+            lockdown.drop_privileges(None)
         lockdown.end_with_parent()
         lifeline = socket.socket(fileno=descriptors[0])
         os.dup2(descriptors[1], 1)
         os.dup2(descriptors[2], 2)
         os.close(descriptors[1])
         os.close(descriptors[2])
-        lockdown.limit_resources(settings["memory_bytes"], settings["cpu_seconds"], settings["folder_bytes"])
+        lockdown.limit_resources(settings["memory_bytes"], settings["cpu_seconds"], settings["folder_bytes"], threads)
         if settings["landlock"]:
             lockdown.restrict_files(settings["readable"], folder)
         os.environ.update(HOME=folder, TMPDIR=folder)
@@ -175,21 +189,6 @@ def _exactly(lifeline: socket.socket, size: int) -> bytes:
         parts.append(part)
         size -= len(part)
     return b"".join(parts)
-
-
-def _too_much(folder: str, num_bytes: int, num_files: int) -> bool:
-    """Whether a folder holds more than its limits, counted until it is sure."""
-    left_bytes, left_files, todo = num_bytes, num_files, [folder]
-    while todo:
-        with contextlib.suppress(OSError), os.scandir(todo.pop()) as entries:
-            for entry in entries:
-                left_files -= 1
-                left_bytes -= entry.stat(follow_symlinks=False).st_blocks * 512
-                if left_files < 0 or left_bytes < 0:
-                    return True
-                if entry.is_dir(follow_symlinks=False):
-                    todo.append(entry.path)
-    return False
 
 
 def _remove(folder: str) -> None:

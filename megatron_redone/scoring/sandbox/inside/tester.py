@@ -3,7 +3,9 @@
 What decides is decided here. A plain value that the program returned is a copy, so `==` compares it with the expected
 value in this box, and the expected value is never sent. An object of the program stays in its box; here it is a
 `RemoteObject`, which equals no plain value, and no comparison, no `in` and no arithmetic with a plain value asks the
-program for the outcome. Arithmetic of objects of classes that the tests themselves instantiate is the exception.
+program for the outcome. Arithmetic of objects of classes that the tests themselves instantiate is the exception, as
+long as it gives objects: a plain number would be a distance of the program's choice. What is a class is read from its
+name in the tests, which begins with a capital: a program may define a class where a function is asked for.
 """
 
 from __future__ import annotations
@@ -93,9 +95,14 @@ class RemoteObject:
 
 def _operator(name: str, with_plain_values: bool) -> Callable[[RemoteObject, object], Any]:
     def apply(self: RemoteObject, other: object) -> Any:
-        if isinstance(other, RemoteObject) or (with_plain_values and self._made_here):
+        if isinstance(other, RemoteObject):
             return self._side.ask(name, self, other, made_here=self._made_here)
-        return NotImplemented
+        if not with_plain_values or not self._made_here:
+            return NotImplemented
+        value = self._side.ask(name, self, other, made_here=True)
+        if not isinstance(value, RemoteObject):
+            raise TypeError(f"{name} of an object of the program and a plain value gave a plain value")
+        return value
 
     return apply
 
@@ -112,13 +119,21 @@ class Tester:
     def __init__(self, reader: int, writer: int) -> None:
         self.functions: list[Any] = []
         self.exceptions: dict[str, type[Exception]] = {}
+        self.stop_is_expected = False
         self.link = Link(reader, writer, self._wrap, self._unwrap, self._serve)
 
     def ask(self, operation: str, *arguments: Any, made_here: bool = False, **names: Any) -> Any:
-        """The program's answer to an operation; raises what it raised."""
+        """The program's answer to an operation; raises what it raised.
+
+        Where a test does not speak of StopIteration, a function that raises it would end the test's own loop
+        (`all(map(...))`), so it becomes a RuntimeError, as in a generator (PEP 479).
+        """
         reply = self.link.call(operation, *arguments, **names)
         if reply[0] == "raised":
-            raise self._raised(reply[1], reply[2])
+            error = self._raised(reply[1], reply[2])
+            if isinstance(error, StopIteration) and operation != "next" and not self.stop_is_expected:
+                raise RuntimeError("the program raised StopIteration")
+            raise error
         for index, value in reply[2].items():
             _replace_content(arguments[index], value)
         value = reply[1]
@@ -133,7 +148,10 @@ class Tester:
         sys.modules["tests"] = module
         namespace = module.__dict__
         wanted = _free_names(trees) | ({entry_point} if entry_point else set())
-        offered = self._offered(wanted)
+        nodes = [node for tree in trees for node in ast.walk(tree)]
+        self.stop_is_expected = any(isinstance(node, ast.Name) and node.id == "StopIteration" for node in nodes)
+        modules = {name: importlib.import_module(name) for name in _used_as_modules(nodes, wanted - {entry_point})}
+        offered = {**self._offered(wanted - set(modules)), **modules}
         namespace.update(offered)
         for number, tree in enumerate(trees):
             exec(compile(tree, f"<test {number}>" if number else "<setup>", "exec"), namespace)
@@ -152,7 +170,7 @@ class Tester:
             elif kind == "exception":
                 found[name] = self.exceptions[name] = type(name, (_builtin_exception(value),), {})
             elif kind == "class" and isinstance(value, RemoteObject):
-                found[name] = RemoteObject(self, value._number, value._kind, is_class=True)
+                found[name] = RemoteObject(self, value._number, value._kind, is_class=name[:1].isupper())
             elif kind == "object":
                 found[name] = value
         return found
@@ -190,6 +208,16 @@ def _free_names(trees: list[ast.Module]) -> set[str]:
     bound |= {(node.asname or node.name).partition(".")[0] for node in nodes if isinstance(node, ast.alias)}
     used = {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)}
     return {name for name in used - bound if not hasattr(builtins, name)}
+
+
+def _used_as_modules(nodes: list[ast.AST], names: set[str]) -> set[str]:
+    """Those of the names that tests use as a module of Python, without importing it: `math.isclose(...)`.
+
+    The program is not asked for them, for its own `isclose` would decide.
+    """
+    bases = {id(node.value) for node in nodes if isinstance(node, ast.Attribute)}
+    alone = {node.id for node in nodes if isinstance(node, ast.Name) and id(node) not in bases}
+    return {name for name in names - alone if name in sys.stdlib_module_names}
 
 
 def _builtin_exception(names: list[str]) -> type[Exception]:

@@ -32,7 +32,7 @@ GROUPS = {
     "processes": processes.ATTACKS,
     "memory": memory.ATTACKS,
     "kernel": kernel.ATTACKS,
-    "results": results.ATTACKS,
+    "results": {**results.ATTACKS, **results.OTHER_TESTS},
 }
 WORKERS = 6
 _ESCAPED = re.compile("^ESCAPED", re.MULTILINE)
@@ -102,7 +102,7 @@ class Host:
         return {
             "folder": str(self.folder), "tcp": self.tcp.getsockname()[1], "udp": self.udp.getsockname()[1],
             "unix": str(self.folder / "socket"), "abstract": self.abstract_name, "canary": self.canary.pid,
-            "user": os.getuid(), "calls": calls,
+            "user": os.getuid(), "calls": calls, "host": socket.gethostname(),
         }  # fmt: skip
 
     def touched(self) -> list[str]:
@@ -147,18 +147,17 @@ def contain(backend: str) -> dict[str, str]:
         with Sandbox(backend, LIMITS, WORKERS, checked=False) as sandbox:
             programs = [Program(PREAMBLE + GROUPS[group][name], given) for group, name in names]
             ran = sandbox.run_many(programs)
+            forgers = [(results.TESTS, source) for source in results.ATTACKS.values()]
+            forgers += results.OTHER_TESTS.values()
             forgeries = sandbox.test_many(
-                [
-                    TestedProgram(f"import os, sys, time\n{source}", results.TESTS, entry_point="answer")
-                    for source in results.ATTACKS.values()
-                ]
+                [TestedProgram(f"import os, sys, time\n{source}", tests, "", "answer") for tests, source in forgers]
             )
         touched = host.touched()
     found = {
         f"{group}/{name}": result.stdout[:200] if _ESCAPED.search(result.stdout) else result.status
         for (group, name), result in zip(names, ran, strict=True)
     }
-    for name, verdict in zip(results.ATTACKS, forgeries, strict=True):
+    for name, verdict in zip(GROUPS["results"], forgeries, strict=True):
         found[f"results/{name}"] = "ESCAPED: passed" if verdict.passed else "failed"
     return {**found, "host": "; ".join(touched)}
 

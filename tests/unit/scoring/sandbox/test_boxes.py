@@ -52,6 +52,24 @@ BENIGN = {
         b"",
         (0, "t\n"),
     ),
+    "many threads": (
+        "import time\nfrom concurrent.futures import ThreadPoolExecutor\nwith ThreadPoolExecutor(100) as pool:\n"
+        "    print(sum(pool.map(lambda n: time.sleep(0.02) or n, range(100))))",
+        b"",
+        (0, "4950\n"),
+    ),
+    "files without a name": (
+        "import mmap, tempfile, time\nwith tempfile.TemporaryFile() as f:\n    f.write(b'x' * (1 << 20)); f.flush()\n"
+        "    m = mmap.mmap(f.fileno(), 0)\ntime.sleep(0.05); print(len(m))",
+        b"",
+        (0, "1048576\n"),
+    ),
+    "devices": (
+        "open('/dev/null', 'w').write('x'); print(open('/dev/zero', 'rb').read(2), "
+        "len(open('/dev/urandom', 'rb').read(4)))",
+        b"",
+        (0, "b'\\x00\\x00' 4\n"),
+    ),
     "a thread that ends last": (
         "import threading, time\nthreading.Thread(target=lambda: (time.sleep(0.01), print('late'))).start()",
         b"",

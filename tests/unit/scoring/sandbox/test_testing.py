@@ -61,6 +61,18 @@ RIGHT: dict[str, tuple[str, str, list[str], str]] = {
         "f",
     ),
     "map and zip": ("def f(x): return map(str, x)", "", ["assert list(f([1])) == ['1'] and set(f([2])) == {'2'}"], "f"),
+    "a function that stops": (
+        "def f(): raise StopIteration",
+        "",
+        ["try: f()\nexcept StopIteration: pass\nelse: assert False"],
+        "f",
+    ),
+    "an iterator that ends": (
+        "def f():\n    yield 1",
+        "",
+        ["g = f(); assert next(g) == 1 and next(g, 'end') == 'end' and list(f()) == [1]"],
+        "f",
+    ),
     "closures": ("def f(n): return lambda x: x + n", "", ["assert f(2)(3) == 5"], "f"),
     "exceptions": (
         "class Bad(ValueError): pass\ndef f(x):\n    if x < 0: raise Bad('low')\n    return [][x]",

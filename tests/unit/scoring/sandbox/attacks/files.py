@@ -64,6 +64,13 @@ for number in range(3, 64):
     except OSError:
         pass
 """,
+    "times_of_devices": """
+for name in ('null', 'zero', 'full', 'random', 'urandom'):
+    try:
+        os.utime('/dev/' + name)
+        escaped('the times of ' + name)
+    except OSError: pass
+""",
     "chroot": "os.mkdir('jail'); os.chroot('jail'); escaped('chroot')",
     "block_device": "os.mknod('disk', 0o60600, os.makedev(8, 0)); escaped('made a device')",
     "kernel_memory": "open('/dev/mem', 'rb'); escaped('opened')",

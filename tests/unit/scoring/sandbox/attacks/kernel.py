@@ -23,6 +23,10 @@ libc.capset(header, data) == 0 and escaped('capabilities')
 """,
     "setuid_file": "open('s', 'w').close(); os.chmod('s', 0o4755); os.execv('s', ['s']); escaped('ran')",
     "core_pattern": "open('/proc/sys/kernel/core_pattern', 'w').write('|/bin/sh'); escaped('wrote')",
+    "program_of_core_pattern": """
+if resource.getrlimit(resource.RLIMIT_CORE)[1] != 1: escaped('a crash starts the program of a core pattern')
+""",
+    "host_name_is_told": "os.path.isdir('/box') and os.uname().nodename == P['host'] and escaped('its name')",
     "kernel_settings": "open('/proc/sys/kernel/hostname', 'w').write('pwned'); escaped('wrote')",
     "sysrq": "open('/proc/sysrq-trigger', 'w'); escaped('opened')",
     "oom_score": "open('/proc/self/oom_score_adj', 'w').write('-1000'); escaped('wrote')",

@@ -64,6 +64,35 @@ for number in range(50):
     time.sleep(0.01)
 escaped('200 MiB in files without a name')
 """,
+    "mapped_files_without_a_name": """
+libc.mmap.restype = ctypes.c_void_p
+for number in range(8):
+    n = os.open('f', os.O_CREAT | os.O_RDWR); os.unlink('f'); os.write(n, b'x' * (12 << 20))
+    libc.mmap(None, ctypes.c_size_t(4096), 3, 1, n, ctypes.c_long(0)); os.close(n)
+    time.sleep(0.03)
+escaped('96 MiB in files that only a map holds')
+""",
+    "files_that_never_had_a_name": """
+held = []
+for number in range(8):
+    held.append(os.open('.', os.O_TMPFILE | os.O_RDWR)); os.write(held[-1], b'x' * (12 << 20))
+    time.sleep(0.03)
+escaped('96 MiB in files without a name')
+""",
+    "flood_of_a_folder_that_cannot_be_listed": """
+os.mkdir('d', 0o300)
+for number in range(1000):
+    os.close(os.open(f'd/{number}', os.O_CREAT))
+    if number % 100 == 0: time.sleep(0.03)
+escaped('1000 files')
+""",
+    "flood_below_long_names": """
+for _ in range(20): os.mkdir('a' * 250); os.chdir('a' * 250)
+for number in range(1000):
+    os.close(os.open(str(number), os.O_CREAT))
+    if number % 100 == 0: time.sleep(0.03)
+escaped('1000 files')
+""",
     "inode_flood": """
 for number in range(200_000): os.close(os.open(str(number), os.O_CREAT))
 escaped('200,000 files')

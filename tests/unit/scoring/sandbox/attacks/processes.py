@@ -62,6 +62,13 @@ fcntl.fcntl(a, fcntl.F_SETFL, os.O_ASYNC); b.send(b'x'); escaped('sent')
 """,
     "signal_all": "os.kill(-1, signal.SIGKILL)",
     "signal_group": "os.killpg(0, signal.SIGKILL)",
+    "queued_signals": """
+signal.pthread_sigmask(signal.SIG_BLOCK, [40])
+for _ in range(2000): os.kill(os.getpid(), 40)
+taken = 0
+while signal.sigtimedwait([40], 0): taken += 1
+if taken > 1000: escaped(f'{taken} signals of the user wait')
+""",
     "stop_itself": "os.kill(os.getpid(), signal.SIGSTOP)",
     "ignore_signals": """
 for number in range(1, 65):
@@ -78,6 +85,23 @@ threading.Thread(target=time.sleep, args=(1000,)).start()
     "thread_bomb": """
 for _ in range(5000): threading.Thread(target=time.sleep, args=(1000,), daemon=True).start()
 escaped('5000 threads')
+""",
+    "thread_bomb_with_small_stacks": """
+threading.stack_size(32768)
+for _ in range(1000): threading.Thread(target=time.sleep, args=(1000,), daemon=True).start()
+escaped('1000 threads')
+""",
+    "thread_bomb_by_clone": """
+if os.uname().machine == 'x86_64':  # clone; the thread: pause for ever, on a stack that all share
+    code = mmap.mmap(-1, 4096, prot=7)
+    code.write(bytes.fromhex('b838000000' '0f05' '85c0' '7401' 'c3' 'b822000000' '0f05' 'ebf7'))
+    stack = mmap.mmap(-1, 65536)
+    clone = ctypes.CFUNCTYPE(ctypes.c_long, *[ctypes.c_long] * 5)(ctypes.addressof(ctypes.c_char.from_buffer(code)))
+    top = ctypes.addressof(ctypes.c_char.from_buffer(stack)) + 60000
+    for number in range(1000):
+        if clone(0x10D00, top, 0, 0, 0) < 0: os._exit(0)
+        if number % 100 == 99: time.sleep(0.03)
+    escaped('1000 threads')
 """,
     "ptrace_parent": "libc.ptrace(16, os.getppid(), 0, 0) == 0 and escaped('attached')",
     "ptrace_canary": "libc.ptrace(16, P['canary'], 0, 0) == 0 and escaped('attached')",

@@ -105,3 +105,81 @@ def answer(n): return next(answers)
     "traces": "import threading; threading.settrace(print); sys.settrace(print)\ndef answer(n): return None",
     "half_characters": "def answer(n): return '\\ud800'",
 }
+
+OTHER_TESTS = {
+    "class_with_a_distance_of_nothing": (
+        ["assert abs(answer(20) - 42.5) < 1e-6"],
+        """
+class answer:
+    def __init__(self, n): pass
+    def __sub__(self, other): return 0
+    __rsub__ = __add__ = __mul__ = __truediv__ = __sub__
+    def __abs__(self): return 0
+    def __float__(self): return 42.5
+    def __lt__(self, other): return True
+""",
+    ),
+    "object_of_a_class_with_a_distance_of_nothing": (
+        ["assert abs(Answer(20).area() - 42.5) < 1e-6"],
+        """
+class Area:
+    def __sub__(self, other): return 0
+class Answer:
+    def __init__(self, n): pass
+    def area(self): return Area()
+    def __sub__(self, other): return 0
+""",
+    ),
+    "class_with_methods_of_a_text": (
+        ["assert answer(20).startswith('EXPECTED')", "assert answer(1).endswith('23')"],
+        """
+class answer:
+    def __init__(self, n): pass
+    def startswith(self, text): return True
+    endswith = startswith
+""",
+    ),
+    "ends_the_loop_of_the_test": (
+        ["assert all(map(lambda pair: answer(pair[0]) == pair[1], [(20, 42), (1, 23)]))"],
+        "def answer(n): raise StopIteration",
+    ),
+    "brings_the_module_that_compares": (
+        ["assert math.isclose(answer(20), 42.5)"],
+        """
+class math:
+    isclose = staticmethod(lambda *values: True)
+def answer(n): return 0
+""",
+    ),
+    "says_that_a_module_is_another": (
+        ["assert math.isclose(answer(20), 42.5)"],
+        """
+import types
+math = types.ModuleType('operator'); math.isclose = lambda *values: True
+def answer(n): return 0
+""",
+    ),
+    "number_with_a_truth_of_its_own": (
+        ["assert (answer(20) == 42) is True", "assert not (answer(20) != 42)"],
+        """
+class Truth:
+    def __bool__(self): return True
+class Number(float):
+    def __eq__(self, other): return Truth()
+    def __ne__(self, other): return False
+def answer(n): return Number(1)
+""",
+    ),
+    "empty_message": (
+        ["try: answer(20)\nexcept IndexError: pass"],
+        """
+import struct
+def answer(n):
+    for number in range(3, 20):
+        try: os.write(number, struct.pack('>I', 5) + b'["l"]')
+        except OSError: pass
+    os._exit(0)
+""",
+    ),
+}
+"""Attacks on tests of other forms, as benchmarks have them: the tests, then the program."""
