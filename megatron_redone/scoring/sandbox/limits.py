@@ -6,6 +6,11 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from megatron_redone.common.errors import InputError
+
+MAX_WALL_SECONDS = 86_400.0
+MIN_MEMORY_BYTES, MAX_MEMORY_BYTES = 64 << 20, 1 << 40
+"""Less is not enough for an interpreter; more is a slip."""
 Status = Literal["ok", "error", "timeout", "memory", "output_limit", "killed"]
 
 
@@ -19,6 +24,9 @@ class Limits:
         folder_bytes, folder_files: what its work folder may hold.
         output_bytes: standard output and standard error together.
         source_bytes, stdin_bytes: the longest program and input that are accepted.
+
+    Raises:
+        InputError: no such time or memory can be given.
     """
 
     wall_seconds: float = 4.0
@@ -28,6 +36,22 @@ class Limits:
     output_bytes: int = 1 << 20
     source_bytes: int = 8 << 20
     stdin_bytes: int = 16 << 20
+
+    def __post_init__(self) -> None:
+        if not 0 < self.wall_seconds <= MAX_WALL_SECONDS:  # nor is NaN in between
+            raise InputError(
+                f"wall_seconds is {self.wall_seconds}; give more than 0, at most {MAX_WALL_SECONDS:g} (a day)"
+            )
+        if self.memory_bytes < MIN_MEMORY_BYTES:
+            raise InputError(
+                f"{self.memory_bytes} bytes of memory are less than an interpreter needs; "
+                f"give at least {MIN_MEMORY_BYTES >> 20}M"
+            )
+        if self.memory_bytes > MAX_MEMORY_BYTES:
+            raise InputError(
+                f"{self.memory_bytes} bytes of memory are more than any box takes; "
+                f"give at most {MAX_MEMORY_BYTES >> 30}G"
+            )
 
     @property
     def cpu_seconds(self) -> int:
