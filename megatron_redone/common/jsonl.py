@@ -28,7 +28,7 @@ def read_jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
 def read_jsonl_lenient(path: Path) -> Iterator[tuple[int, dict[str, Any] | None, str | None]]:
     """Yields (line number, object, problem): a bad line gives its problem instead of ending the reading."""
     if not path.is_file():
-        raise DataError(f"{path}: no such file; check the path")
+        raise DataError(f"{path}: {'a folder, expected a file' if path.is_dir() else 'no such file'}; check the path")
     with path.open("rb") as file:
         for number, raw in enumerate(file, start=1):
             if not raw.strip():
@@ -43,7 +43,7 @@ def read_jsonl_lenient(path: Path) -> Iterator[tuple[int, dict[str, Any] | None,
                 yield (
                     number,
                     None,
-                    f"{where}: not JSON ({error.msg} at column {error.colno}); one object a line",
+                    f"{where}: not JSON ({error.msg.removesuffix(' at')} at column {error.colno}); one object a line",
                 )
                 continue
             except (ValueError, RecursionError) as error:  # a number of thousands of digits, or brackets as deep

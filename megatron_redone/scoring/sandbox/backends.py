@@ -156,5 +156,5 @@ def readable_folders(python: str) -> list[str]:
     answer = subprocess.run(
         [python, "-I", "-S", "-c", ask], cwd="/", env={}, capture_output=True, check=True, text=True
     )
-    found = [*json.loads(answer.stdout), python, "/usr/lib", "/lib", "/lib64", "/usr/lib64"]
+    found = [*json.loads(answer.stdout), python, "/usr/lib", "/lib", "/lib64", "/usr/lib64", "/usr/share/zoneinfo"]
     return list(dict.fromkeys(found))

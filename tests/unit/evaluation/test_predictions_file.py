@@ -78,3 +78,30 @@ def test_bytes_that_are_no_utf_8_and_files_without_an_answer(tmp_path: Path) -> 
     assert read_predictions(path, SIZES, may_be_empty=True).outputs == {}
     with pytest.raises(DataError, match=r"no such file"):
         read_predictions(tmp_path / "none", SIZES)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", "no answer to any row"),
+        (b"\n\n", "no answer to any row"),
+        (b'{"file": "A.json", "index": 0, "output": "x\n', "1: not JSON (Invalid control character at column"),
+        (b'{"file": "A.json", "index": 0, "output": "\xc4\xd0"}\n', "1: not UTF-8 at byte"),
+        (b'{"file": "A.json", "index": 0, "output": "\xed\xa0\x80"}\n', "1: not UTF-8 at byte"),
+        (b"\xef\xbb\xbf" + line().encode(), "1: not JSON (Unexpected UTF-8 BOM"),
+        (("\ufeff" + line()).encode("utf-16-le"), "1: not UTF-8 at byte 0"),
+        (b"\0\0" + line().encode(), "1: not JSON"),
+        (f"[{line().strip()}]".encode(), "1: a list, expected a JSON object in each line"),
+    ],
+)
+def test_files_that_are_no_predictions(tmp_path: Path, content: bytes, said: str) -> None:
+    path = tmp_path / "p.jsonl"
+    path.write_bytes(content)
+    with pytest.raises(DataError) as error:
+        read_predictions(path, SIZES)
+    assert said in str(error.value)
+
+
+def test_a_folder_is_no_file_of_predictions(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"a folder, expected a file; check the path"):
+        read_predictions(tmp_path, SIZES)
